@@ -1,0 +1,126 @@
+"""What the clients share: records, failures, limits. See the package's docstring."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import aiokafka  # type: ignore[import-untyped]  # no stubs, no py.typed
+import aiokafka.errors  # type: ignore[import-untyped]  # as above
+
+REQUEST_TIMEOUT_MS = 15_000  # of one request to a broker
+FETCH_WAIT_MS = 100  # a fetch without data: short, because a seek waits for the fetch under way
+MAX_RECORD_BYTES = 8 * 1024 * 1024  # `max.message.bytes` of the journal, the largest topic
+BATCH_BYTES = 900_000  # of several records sent as one batch: below the broker's default `message.max.bytes`
+CLOSE_TIMEOUT_S = 5.0
+LOG_APPEND_TIME = 1  # `Record.timestamp_type` of a time that the broker has set
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class KafkaFailure(Exception):
+    """A client, connection or broker failed, or did not answer in time; a fresh client may succeed."""
+
+
+class RecordTooLarge(KafkaFailure):
+    """The record is larger than the client or the topic allows: the same bytes will never be accepted."""
+
+
+class OffsetOutOfRange(KafkaFailure):
+    """The offset to read from is below the log start or above the log end."""
+
+
+class UnknownTopic(KafkaFailure):
+    """The topic or partition does not exist."""
+
+
+class TopicExists(KafkaFailure):
+    """A topic that was to be created exists already."""
+
+
+class ClientLeak(SystemExit):
+    """A client that may still append could not be closed. Ends the process (exit code 70): only that surely stops it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(70)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Partition(NamedTuple):
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.number}]"
+
+
+class Record(NamedTuple):
+    """One record as delivered."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    timestamp_ms: int
+    timestamp_type: int  # LOG_APPEND_TIME, or 0 for the producer's clock
+
+
+class Outgoing(NamedTuple):
+    """One record to send."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Acknowledged(NamedTuple):
+    """Where a record lies, as far as the broker said. *offset* is -1 if it accepted the record without naming one."""
+
+    offset: int
+    timestamp_ms: int
+    timestamp_type: int
+
+
+class Isolation(enum.Enum):
+    COMMITTED = "read_committed"
+    UNCOMMITTED = "read_uncommitted"
+
+
+@contextlib.contextmanager
+def failures(doing: str) -> Iterator[None]:
+    """Turn what aiokafka and sockets raise into ``KafkaFailure``, saying what was being done."""
+    try:
+        yield
+    except (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordTooLargeError) as error:
+        raise RecordTooLarge(f"{doing}: {error!r}") from error
+    except aiokafka.errors.OffsetOutOfRangeError as error:
+        raise OffsetOutOfRange(f"{doing}: {error!r}") from error
+    except aiokafka.errors.UnknownTopicOrPartitionError as error:
+        raise UnknownTopic(f"{doing}: {error!r}") from error
+    except aiokafka.errors.TopicAlreadyExistsError as error:
+        raise TopicExists(f"{doing}: {error!r}") from error
+    # Two classes that aiokafka does not derive from KafkaError, and AssertionError: it asserts that a partition exists.
+    except (
+        aiokafka.errors.KafkaError,
+        aiokafka.errors.ConsumerStoppedError,
+        aiokafka.errors.IllegalOperation,
+        OSError,
+        TimeoutError,
+        AssertionError,
+    ) as error:
+        raise KafkaFailure(f"{doing}: {error!r}") from error
+
+
+def topic_partition(partition: Partition) -> Any:
+    return aiokafka.TopicPartition(partition.topic, partition.number)
+
+
+def record(r: Any) -> Record:
+    return Record(r.topic, r.partition, r.offset, r.key, r.value, tuple(r.headers), r.timestamp, r.timestamp_type)

@@ -1,0 +1,142 @@
+"""Reading: assigned partitions from stated offsets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import aiokafka  # type: ignore[import-untyped]  # no stubs, no py.typed
+import aiokafka.errors  # type: ignore[import-untyped]  # as above
+
+from streams.kafka.common import (
+    CLOSE_TIMEOUT_S,
+    FETCH_WAIT_MS,
+    REQUEST_TIMEOUT_MS,
+    Isolation,
+    KafkaFailure,
+    Partition,
+    Record,
+    failures,
+    record,
+    topic_partition,
+)
+
+
+class Consumer:
+    """Reads assigned partitions, without a group and without an offset to fall back to: the caller says where to read."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+
+    @classmethod
+    async def start(cls, bootstrap: str, client_id: str, isolation: Isolation, max_poll_records: int = 500) -> Self:
+        consumer = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            client_id=client_id,
+            auto_offset_reset="none",  # a lost position is an error, never a silent jump
+            enable_auto_commit=False,
+            isolation_level=isolation.value,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_poll_records=max_poll_records,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            metadata_max_age_ms=60_000,
+        )
+        self = cls(consumer)
+        try:
+            with failures(f"connect a consumer to {bootstrap}"):
+                await asyncio.wait_for(consumer.start(), REQUEST_TIMEOUT_MS / 1000)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    def assign(self, partitions: Iterable[Partition]) -> None:
+        """Read these from now on. Each needs a ``seek`` before the first ``poll``; other positions are forgotten."""
+        self._consumer.assign([topic_partition(p) for p in partitions])
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._consumer.seek(topic_partition(partition), offset)
+
+    def pause(self, *partitions: Partition) -> None:
+        """Fetch nothing of these (what was fetched already is kept)."""
+        self._consumer.pause(*map(topic_partition, partitions))
+
+    def resume(self, *partitions: Partition) -> None:
+        self._consumer.resume(*map(topic_partition, partitions))
+
+    async def poll(
+        self, *partitions: Partition, timeout_ms: int, max_records: int | None = None
+    ) -> dict[Partition, list[Record]]:
+        """Records of *partitions* (none named: of all), waiting at most *timeout_ms* for them. Raises OffsetOutOfRange."""
+        with failures(f"read {', '.join(map(str, partitions)) or 'the assigned partitions'}"):
+            got = await self._consumer.getmany(
+                *map(topic_partition, partitions), timeout_ms=timeout_ms, max_records=max_records
+            )
+        return {Partition(*tp): [record(r) for r in records] for tp, records in got.items()}
+
+    async def position(self, partition: Partition) -> int:
+        """The next offset to read. It passes control markers only after a ``poll``."""
+        with failures(f"position in {partition}"):
+            return int(
+                await asyncio.wait_for(self._consumer.position(topic_partition(partition)), REQUEST_TIMEOUT_MS / 1000)
+            )
+
+    def last_stable_offset(self, partition: Partition) -> int | None:
+        """As of the last fetch; None before the first. Transactions of records at or above it may still be open."""
+        offset = self._consumer.last_stable_offset(topic_partition(partition))
+        return None if offset is None or offset < 0 else int(offset)
+
+    def high_water(self, partition: Partition) -> int | None:
+        """The log end as of the last fetch; None before the first."""
+        offset = self._consumer.highwater(topic_partition(partition))
+        return None if offset is None or offset < 0 else int(offset)
+
+    async def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Asks the brokers: the log end, or with ``Isolation.COMMITTED`` the last stable offset."""
+        with failures("ask for end offsets"):
+            return _offsets(await self._consumer.end_offsets([topic_partition(p) for p in partitions]))
+
+    async def start_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        with failures("ask for start offsets"):
+            return _offsets(await self._consumer.beginning_offsets([topic_partition(p) for p in partitions]))
+
+    async def offsets_at(self, times_ms: Mapping[Partition, int]) -> dict[Partition, int | None]:
+        """The first offset whose timestamp is at or above the given one; None if there is none."""
+        with failures("ask for offsets by time"):
+            found = await self._consumer.offsets_for_times({topic_partition(p): ms for p, ms in times_ms.items()})
+        return {Partition(*tp): None if at is None else int(at.offset) for tp, at in found.items()}
+
+    async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        await close_consumer(self._consumer, timeout_s)
+
+
+def _offsets(found: Mapping[Any, int]) -> dict[Partition, int]:
+    return {Partition(*tp): int(offset) for tp, offset in found.items()}
+
+
+async def close_consumer(consumer: Any, timeout_s: float) -> None:
+    """Consumers cannot harm the log, so one that does not end in time only loses its connections."""
+    try:
+        with failures("close a consumer"):
+            await asyncio.wait_for(consumer.stop(), timeout_s)
+    except KafkaFailure:
+        with contextlib.suppress(TimeoutError, OSError, aiokafka.errors.KafkaError):
+            await asyncio.wait_for(consumer._client.close(), timeout_s)
+
+
+async def read_to_end(consumer: Consumer, partition: Partition, start: int, timeout_s: float = 60.0) -> list[Record]:
+    """Every record of *partition* from *start* to the end as of now; assigns the consumer to it. For small topics.
+
+    The end is reached when the position is there, not when a record of offset end - 1 was seen: it may be a control
+    marker.
+    """
+    async with asyncio.timeout(timeout_s):
+        end = (await consumer.end_offsets([partition]))[partition]
+        consumer.assign([partition])
+        consumer.seek(partition, start)
+        found: list[Record] = []
+        while await consumer.position(partition) < end:
+            found += (await consumer.poll(partition, timeout_ms=FETCH_WAIT_MS)).get(partition, [])
+        return [r for r in found if r.offset < end]
