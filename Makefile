@@ -1,0 +1,33 @@
+# Every target works as the first command after a clone: it makes .venv when that is missing or out of date.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format lock
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/'
+
+venv: ## create or update .venv with the pinned requirements and the ledgerline command
+	@$(PYTHON) ops/bootstrap.py
+
+demo: venv ## play a stream of payments through real Kafka and Postgres and prove it right (ARGS="--requests 5000")
+	@$(BIN)/ledgerline demo $(ARGS)
+
+test: venv ## run every test, on real Kafka and Postgres (ARGS="tests/engine -x")
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: venv ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv ## format and sort imports
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: ## pin the newest allowed versions with their hashes (needs uv)
+	uv pip compile pyproject.toml --extra stack --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --output-file requirements.txt
