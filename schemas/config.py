@@ -1,0 +1,119 @@
+"""Config records: immutable versions in the ordered log ``config``. A *bundle* holds tiers with their limits, and risk settings.
+
+A bundle activates as a whole, by an event of each partition's journal.
+"""
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from schemas.codec import Malformed, Record, decode_object, malformed
+from schemas.requests import AmountMinor, Currency, Word
+
+MAX_CONFIG_BYTES: Final = 1024 * 1024
+DEFAULT_TIER: Final = "standard"
+MAX_SCORE: Final = 1000
+
+LimitedType = Literal["deposit", "withdraw", "transfer"]
+
+
+class Limit(Record):
+    """Limits of one tier on one request type in one currency. The request's amount counts, its fees do not; days are UTC."""
+
+    type: LimitedType
+    currency: Currency
+    per_transaction_minor: AmountMinor | None = None
+    daily_sum_minor: AmountMinor | None = None
+    daily_count: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.per_transaction_minor is None and self.daily_sum_minor is None and self.daily_count is None:
+            raise ValueError("expected per_transaction_minor, daily_sum_minor or daily_count")
+        return self
+
+
+class Tier(Record):
+    """The limits of the accounts of a tier; a type and currency without an entry is not limited."""
+
+    limits: Annotated[tuple[Limit, ...], Field(strict=False, max_length=1000)]
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        pairs = [(limit.type, limit.currency) for limit in self.limits]
+        for pair in pairs:
+            if pairs.count(pair) > 1:
+                raise ValueError(f"expected one entry for {pair[0]} in {pair[1]}")
+        return self
+
+
+class NearDuplicates(Record):
+    """What to do with a transfer of the same payer, payee, amount and currency within the window under another id."""
+
+    window_s: Annotated[int, Field(ge=1, le=86_400)]
+    action: Literal["pass", "tag", "decline"]
+
+
+class Scoring(Record):
+    """The surprise score, 0 to 1000, is always reported; at or above ``decline_at`` it declines."""
+
+    decline_at: Annotated[int, Field(ge=1, le=MAX_SCORE)] | None = None
+
+
+class Bundle(Record):
+    """One version of tiers, limits and risk settings. ``tiers`` must name ``standard``, the tier of accounts without one."""
+
+    v: Literal[1]
+    kind: Literal["bundle"]
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")]
+    description: Annotated[str, Field(max_length=1000)] | None = None
+    tiers: Annotated[dict[Word, Tier], Field(min_length=1, max_length=100)]
+    near_duplicates: NearDuplicates
+    scoring: Scoring
+
+    @model_validator(mode="after")
+    def _has_default_tier(self) -> Self:
+        if DEFAULT_TIER not in self.tiers:
+            raise ValueError(f"expected tiers to hold {DEFAULT_TIER!r}")
+        return self
+
+
+def decode_bundle(value: bytes) -> Bundle:
+    """Return the bundle in *value*; raises :class:`schemas.codec.Malformed` naming field, expectation and value."""
+    return parse_bundle(decode_object(value, max_bytes=MAX_CONFIG_BYTES))
+
+
+def parse_bundle(tree: dict[str, Any]) -> Bundle:
+    """Return the bundle in the object *tree*, which :func:`schemas.codec.decode_object` has passed."""
+    try:
+        return Bundle.model_validate(tree)
+    except ValidationError as error:
+        raise malformed(error) from None
+
+
+DEFAULT_BUNDLE: Final = Bundle.model_validate(
+    {
+        "v": 1,
+        "kind": "bundle",
+        "version": "default-1",
+        "description": "Published by init --dev: for development and demos, not for money.",
+        "tiers": {
+            DEFAULT_TIER: {
+                "limits": tuple(
+                    {
+                        "type": kind,
+                        "currency": currency,
+                        "per_transaction_minor": 1_000_000,
+                        "daily_sum_minor": 5_000_000,
+                        "daily_count": 1_000,
+                    }
+                    for kind in ("transfer", "withdraw")
+                    for currency in ("EUR", "GBP", "USD")
+                )
+            },
+            "unlimited": {"limits": ()},
+        },
+        "near_duplicates": {"window_s": 60, "action": "tag"},
+        "scoring": {},
+    }
+)

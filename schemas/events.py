@@ -1,0 +1,184 @@
+"""Journal events, as the blocks of ``journal`` hold them (docs/journal-format.md), and the genesis of a partition's journal."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, TypeAdapter
+
+from schemas.codec import Record
+from schemas.outcomes import Status
+from schemas.requests import AccountStatus, NormalSide
+
+FORMAT: Final = 1
+"""The format that this version writes, and the highest that it reads."""
+
+Count = Annotated[int, Field(ge=0)]
+Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+Span = tuple[Count | None, Count]
+"""``(start, length)`` of bytes in the raw part of the block, 0 being the first byte behind the array of events.
+
+``start`` is null for a record above 64 KiB, which is kept by length and hash only.
+"""
+
+Side = Literal["debit", "credit"]
+Leg = tuple[str, Side, Annotated[int, Field(ge=1)], str]
+"""``(account, side, amount_minor, currency)``. The legs of an event are its entry: debits first, balanced per currency."""
+
+
+class AccountTerms(Record):
+    """Everything about an account that is not a counter; an event that carries it creates or replaces the terms."""
+
+    account_id: str
+    currency: str
+    normal_side: NormalSide
+    status: AccountStatus
+    tier: str
+    floor_minor: int
+    ceiling_minor: int | None = None
+    attributes: dict[str, str | int | bool]
+
+
+class Usage(Record):
+    """What an accepted request adds to its account's limit counters: ``amount_minor`` and one, on UTC day ``day``
+    (days since 1970), under the request's type."""
+
+    day: Count
+    amount_minor: Annotated[int, Field(ge=1)]
+
+
+class Payment(Record):
+    """What near-duplicate detection remembers of an accepted transfer, with the event's ``at`` and seq."""
+
+    payee: str
+    amount_minor: Annotated[int, Field(ge=1)]
+
+
+class Profile(Record):
+    """The account's spending profile behind this event, computed in ``decide`` and only stored by ``evolve``.
+
+    All quantised integers; engine/scoring.py defines them.
+    """
+
+    count: Count
+    log_mean: int
+    log_deviation: Count
+    rate: Count
+    hour: Annotated[int, Field(ge=0, le=23)]
+
+
+class Answer(Record):
+    """The one answering event of a record of ``requests``: the decision, its effects, and where the bytes are."""
+
+    event: Literal["answer"] = "answer"
+    at: Count
+    topic: Literal["requests"] = "requests"
+    offset: Count
+    sha256: Hex32
+    kid: str | None = None
+    record: Span
+    request_id: str | None = None
+    account_id: str | None = None
+    type: str | None = None
+    requested_at: Count | None = None
+    fingerprint: Hex16 | None = None
+    status: Status
+    reason: str | None = None
+    binding: bool
+    replayed: bool = False
+    original: Annotated[int, Field(ge=1)] | None = None
+    legs: tuple[Leg, ...] = ()
+    account: AccountTerms | None = None
+    usage: Usage | None = None
+    payment: Payment | None = None
+    profile: Profile | None = None
+    score: Count | None = None
+    ruleset: str
+    outcome: Span
+    explanation: Span
+
+
+class Skip(Record):
+    """The answering event of a record of ``transfers`` that has no effect and no outcome."""
+
+    event: Literal["skip"] = "skip"
+    at: Count
+    topic: Literal["transfers"] = "transfers"
+    offset: Count
+    sha256: Hex32
+    record: Span
+    reason: Literal["unsupported"]
+
+
+class ConfigPickup(Record):
+    """A consequent event: the config record at ``offset`` was judged. It precedes, in its block, the answering event of the
+    input ``(cause_topic, cause_offset)``, whose ``at`` it carries. A refused one changes nothing but the config position."""
+
+    event: Literal["config"] = "config"
+    at: Count
+    cause_topic: Literal["requests", "transfers"]
+    cause_offset: Count
+    offset: Count
+    sha256: Hex32
+    version: str | None = None
+    verdict: Literal["active", "refused"]
+    reason: str | None = None
+
+
+AnsweringEvent = Answer | Skip
+Event = Annotated[Answer | Skip | ConfigPickup, Field(discriminator="event")]
+
+_EVENTS: Final[TypeAdapter[list[Answer | Skip | ConfigPickup]]] = TypeAdapter(list[Event])
+
+
+def encode_events(events: list[Answer | Skip | ConfigPickup]) -> bytes:
+    """Return the JSON array of *events*: fields in declared order, absent where null or default, no spaces."""
+    return _EVENTS.serializer.to_json(events, exclude_none=True)
+
+
+def decode_events(data: bytes | memoryview) -> list[Answer | Skip | ConfigPickup]:
+    """Return the events in a JSON array; raises ``ValueError`` (pydantic's) where it is not one, strictly."""
+    return _EVENTS.validator.validate_json(bytes(data))
+
+
+class Genesis(Record):
+    """Offset 0 of a partition's journal: what can never change during the life of the ledger."""
+
+    ledger_id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    partition: Count
+    partitions: Annotated[int, Field(ge=1)]
+    format: Annotated[int, Field(ge=1)]
+    at: Count
+    retry_window_s: Annotated[int, Field(ge=3600)]
+    ring_horizon_s: Annotated[int, Field(ge=86400)]
+    inputs: dict[Literal["requests", "transfers", "config"], Count]
+    root_key: str | None = None
+
+
+DEFAULT_RETRY_WINDOW_S: Final = 86_400
+DEFAULT_RING_HORIZON_S: Final = 35 * 86_400
+
+
+def encode_genesis(genesis: Genesis) -> bytes:
+    """Return the value of the genesis record: JSON, fields in declared order, no spaces, null where absent."""
+    return genesis.__pydantic_serializer__.to_json(genesis)
+
+
+def decode_genesis(value: bytes) -> Genesis:
+    """Return the genesis in *value*; raises ``ValueError`` (pydantic's) where it is not one."""
+    return Genesis.model_validate_json(value)
+
+
+def span(raw: memoryview | bytes, where: Span) -> bytes | None:
+    """Return the bytes that *where* points to in *raw*, or ``None`` where only length and hash were kept.
+
+    Raises ``ValueError`` if the span leaves *raw*.
+    """
+    start, length = where
+    if start is None:
+        return None
+    if start + length > len(raw):
+        raise ValueError(f"span {start}+{length} leaves the {len(raw)} raw bytes of its block")
+    return bytes(raw[start : start + length])
+
+

@@ -1,0 +1,230 @@
+"""Transaction requests as upstream services send them (docs/requests.md), and their one decoder."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
+
+from schemas.bounds import (
+    ACCOUNT_ID_PATTERN,
+    MAX_AMOUNT_MINOR,
+    MAX_FEES,
+    MAX_METADATA_KEY,
+    MAX_METADATA_KEYS,
+    MAX_METADATA_VALUE,
+    REQUEST_ID_PATTERN,
+    SYSTEM_PREFIX,
+    WORD_PATTERN,
+)
+from schemas.codec import Malformed, Record, decode_object, fingerprint, malformed, shown
+from schemas.currencies import EXPONENTS
+from schemas.times import TIME_PATTERN, parse_time
+
+
+def _not_system(account_id: str) -> str:
+    if account_id.startswith(SYSTEM_PREFIX):
+        raise ValueError(f"expected an account id that does not start with {SYSTEM_PREFIX!r}")
+    return account_id
+
+
+def _pinned(currency: str) -> str:
+    if currency not in EXPONENTS:
+        raise ValueError("expected an ISO 4217 currency code such as EUR")
+    return currency
+
+
+AccountId = Annotated[str, Field(pattern=ACCOUNT_ID_PATTERN), AfterValidator(_not_system)]
+RequestId = Annotated[str, Field(pattern=REQUEST_ID_PATTERN)]
+Word = Annotated[str, Field(pattern=WORD_PATTERN)]
+Currency = Annotated[str, AfterValidator(_pinned), WithJsonSchema({"type": "string", "enum": sorted(EXPONENTS)})]
+AmountMinor = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR)]
+BoundMinor = Annotated[int, Field(ge=-MAX_AMOUNT_MINOR, le=MAX_AMOUNT_MINOR)]
+Instant = Annotated[
+    int, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "pattern": TIME_PATTERN, "format": "date-time"})
+]
+"""Milliseconds since 1970; on the wire exactly ``YYYY-MM-DDTHH:MM:SS[.mmm]Z``."""
+MetadataKey = Annotated[str, Field(min_length=1, max_length=MAX_METADATA_KEY)]
+MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS)]
+Attributes = Annotated[dict[MetadataKey, MetadataValue | int | bool], Field(max_length=MAX_METADATA_KEYS)]
+AccountStatus = Literal["open", "frozen", "closed"]
+NormalSide = Literal["credit", "debit"]
+
+
+class Fee(Record):
+    """A fee on top of the amount: payer to ``sys:fees`` of the currency."""
+
+    code: Word
+    amount_minor: AmountMinor
+
+
+class RequestBase(Record):
+    """What every request carries. ``requested_at`` is mandatory and part of the fingerprint; a retry must keep it.
+
+    An optional field that is absent is ``None`` here; on the wire ``null`` is refused everywhere.
+    """
+
+    v: Literal[1]
+    request_id: RequestId
+    account_id: AccountId
+    requested_at: Instant
+    metadata: Metadata | None = None
+
+
+class OpenAccount(RequestBase):
+    """Open an account in one currency. ``kind`` is the normal side; a debit-normal account (a loan) owes up to its ceiling."""
+
+    type: Literal["open_account"]
+    currency: Currency
+    tier: Word | None = None
+    kind: NormalSide | None = None
+    floor_minor: BoundMinor | None = None
+    ceiling_minor: BoundMinor | None = None
+    attributes: Attributes | None = None
+
+
+class UpdateAccount(RequestBase):
+    """Change the terms of an account; what is absent stays. At least one field is needed."""
+
+    type: Literal["update_account"]
+    status: Literal["open", "frozen"] | None = None
+    tier: Word | None = None
+    floor_minor: BoundMinor | None = None
+    ceiling_minor: BoundMinor | None = None
+    attributes: Attributes | None = None
+
+
+class CloseAccount(RequestBase):
+    """Close an account for ever: its balance must be zero; the id is never reused."""
+
+    type: Literal["close_account"]
+
+
+class MoneyRequest(RequestBase):
+    """What the requests that move money share; the context fields are for rules and the score."""
+
+    amount_minor: AmountMinor
+    currency: Currency
+    merchant: Word | None = None
+    category: Word | None = None
+    device: Word | None = None
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
+    channel: Word | None = None
+
+
+class Deposit(MoneyRequest):
+    """Money from outside (``sys:external:<rail>:<currency>``) to the account."""
+
+    type: Literal["deposit"]
+    rail: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
+
+
+class Withdraw(MoneyRequest):
+    """Money from the account to outside (``sys:external:<rail>:<currency>``)."""
+
+    type: Literal["withdraw"]
+    rail: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
+
+
+class Transfer(MoneyRequest):
+    """Money from the account to ``payee``; ``fees`` are paid on top, to ``sys:fees:<currency>``."""
+
+    type: Literal["transfer"]
+    payee: AccountId
+    fees: Annotated[tuple[Fee, ...], Field(max_length=MAX_FEES, strict=False)] = ()
+
+
+Request = OpenAccount | UpdateAccount | CloseAccount | Deposit | Withdraw | Transfer
+
+REQUEST_TYPES: Final[dict[str, type[Request]]] = {
+    "open_account": OpenAccount,
+    "update_account": UpdateAccount,
+    "close_account": CloseAccount,
+    "deposit": Deposit,
+    "withdraw": Withdraw,
+    "transfer": Transfer,
+}
+"""The types that this version decides."""
+
+PLANNED_TYPES: Final = frozenset(
+    "authorize capture release refund resolve exchange batch reverse post payment_request".split()
+)
+"""Types of the interface that this version refuses with ``unsupported_type``; the same id may be sent again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A request that passed check 1, with the first 16 bytes of SHA-256 over its canonical value."""
+
+    request: Request
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that check 1 refuses. The ids are those of the record where they can be read, for the answer only."""
+
+    problem: Malformed
+    reason: Literal["malformed", "too_large", "unsupported_type"]
+    request_id: str | None
+    account_id: str | None
+    type: str | None
+
+
+def decode_request(value: bytes | None, max_bytes: int) -> Decoded | Unreadable:
+    """Return the request in *value*, or why it is refused. Never raises: every record gets an answer."""
+    if value is None:
+        return Unreadable(Malformed("value", "a JSON object", "null"), "malformed", None, None, None)
+    if len(value) > max_bytes:
+        problem = Malformed("value", f"at most {max_bytes} bytes", f"{len(value)} bytes")
+        return Unreadable(problem, "too_large", None, None, None)
+    try:
+        tree = decode_object(value, max_bytes=max_bytes)
+    except Malformed as problem:
+        return Unreadable(problem, "malformed", None, None, None)
+    return parse_request(tree)
+
+
+def parse_request(tree: dict[str, Any]) -> Decoded | Unreadable:
+    """Return the request in the object *tree*, which :func:`schemas.codec.decode_object` has passed."""
+    kind = tree.get("type")
+    model = REQUEST_TYPES.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        if kind in PLANNED_TYPES:
+            return _unreadable(tree, Malformed("type", "a type that this version decides", shown(kind)), "unsupported_type")
+        expected = "one of " + ", ".join(REQUEST_TYPES)
+        found = shown(kind) if "type" in tree else "nothing (the field is missing)"
+        return _unreadable(tree, Malformed("type", expected, found), "malformed")
+    try:
+        request = model.model_validate(tree)
+    except ValidationError as error:
+        return _unreadable(tree, malformed(error), "malformed")
+    if isinstance(request, UpdateAccount) and not request.model_fields_set & UPDATE_FIELDS:
+        return _unreadable(tree, Malformed("value", "one of " + ", ".join(sorted(UPDATE_FIELDS)), "none"), "malformed")
+    return Decoded(request, fingerprint(tree))
+
+
+UPDATE_FIELDS: Final = frozenset({"status", "tier", "floor_minor", "ceiling_minor", "attributes"})
+
+
+class _Ids(Record):
+    request_id: RequestId
+    account_id: AccountId
+
+
+def _unreadable(
+    tree: dict[str, Any], problem: Malformed, reason: Literal["malformed", "unsupported_type"]
+) -> Unreadable:
+    """Keep each id that is valid by itself, so that the sender can match the answer."""
+
+    def readable(name: str) -> str | None:
+        value = tree.get(name)
+        try:
+            _Ids.__pydantic_validator__.validate_assignment(_Ids.model_construct(), name, value)
+        except ValidationError:
+            return None
+        return str(value)
+
+    kind = tree.get("type")
+    known = isinstance(kind, str) and (kind in REQUEST_TYPES or kind in PLANNED_TYPES)
+    return Unreadable(problem, reason, readable("request_id"), readable("account_id"), str(kind) if known else None)
