@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import aiokafka  # type: ignore[import-untyped]  # no stubs, no py.typed
-import aiokafka.admin  # type: ignore[import-untyped]  # as above
-import aiokafka.errors  # type: ignore[import-untyped]  # as above
+import aiokafka
+import aiokafka.admin
+import aiokafka.errors
 
 from streams.kafka.common import CLOSE_TIMEOUT_S, REQUEST_TIMEOUT_MS, failures
 

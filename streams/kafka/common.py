@@ -7,8 +7,8 @@ import enum
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import aiokafka  # type: ignore[import-untyped]  # no stubs, no py.typed
-import aiokafka.errors  # type: ignore[import-untyped]  # as above
+import aiokafka
+import aiokafka.errors
 
 REQUEST_TIMEOUT_MS = 15_000  # of one request to a broker
 FETCH_WAIT_MS = 100  # a fetch without data: short, because a seek waits for the fetch under way

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-import aiokafka  # type: ignore[import-untyped]  # no stubs, no py.typed
-import aiokafka.errors  # type: ignore[import-untyped]  # as above
+import aiokafka
+import aiokafka.errors
 
 from streams.kafka.common import (
     CLOSE_TIMEOUT_S,

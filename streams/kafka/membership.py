@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-import aiokafka  # type: ignore[import-untyped]  # no stubs, no py.typed
+import aiokafka
 
 from streams.kafka.common import (
     CLOSE_TIMEOUT_S,

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Self
 
-import aiokafka  # type: ignore[import-untyped]  # no stubs, no py.typed
-import aiokafka.errors  # type: ignore[import-untyped]  # as above
+import aiokafka
+import aiokafka.errors
 
 from streams.kafka.common import (
     BATCH_BYTES,
