@@ -1,0 +1,1 @@
+"""The command line: ``app`` is the entry, every other module holds one group of commands."""
