@@ -1,7 +1,7 @@
 """What all tests share: one Kafka and one PostgreSQL for the whole run, and Hypothesis without a clock.
 
 The stack is the project's own, started by the first test that needs it in a home of its own and torn down at the end.
-``LEDGERLINE_TEST_HOME`` names a home whose stack is used, and started if need be, and left running: quicker while developing.
+While developing, ``LEDGERLINE_TEST_HOME`` names a home whose stack is used (started if need be) and left running.
 ``LEDGERLINE_KAFKA`` and ``LEDGERLINE_POSTGRES`` name other servers.
 """
 
@@ -62,4 +62,4 @@ def postgres(stack_home: Path) -> str:
 def _report(line: str) -> None:
     """Show the first download, which can take a minute, even while pytest captures output."""
     if "downloading" in line and sys.__stderr__ is not None:
-        print(line, file=sys.__stderr__, flush=True)  # noqa: T201
+        print(line, file=sys.__stderr__, flush=True)
