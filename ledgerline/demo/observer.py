@@ -39,6 +39,9 @@ class Observer:
         self._outcomes = outcomes
         self._sent_at: dict[tuple[int, int], int] = {}
         self._answered_at: dict[tuple[int, int], int] = {}
+        self._watched_from_ms = 0
+        self._watched: set[int] = set()
+        self.resumed_ms: dict[int, int] = {}
         self.seen = Seen()
 
     @classmethod
@@ -61,6 +64,10 @@ class Observer:
                 for record in records:
                     self._outcome(record)
 
+    def watch(self, partitions: set[int], from_ms: int) -> None:
+        """From now on note in :attr:`resumed_ms` when each of *partitions* answers for the first time after *from_ms*."""
+        self._watched, self._watched_from_ms = set(partitions), from_ms
+
     async def close(self) -> None:
         """Leave the brokers."""
         await self._consumer.close()
@@ -81,6 +88,9 @@ class Observer:
             return
         seen.seqs[partition] = seq
         seen.answered += 1
+        if partition in self._watched and record.timestamp_ms > self._watched_from_ms:
+            self._watched.discard(partition)
+            self.resumed_ms[partition] = record.timestamp_ms
         source = next(header_values(record.headers, "input")).decode()
         at = (partition, int(source.rpartition("-")[2]))
         sent_ms = self._sent_at.pop(at, None)
