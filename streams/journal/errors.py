@@ -70,3 +70,10 @@ class Diverged(Exception):
         super().__init__(
             f"Diverged: {where}: expected the journal at {expected}, got {got}; drop the state and restore"
         )
+
+
+class NoGenesis(JournalHalt):
+    """The journal is empty: the ledger has not been initialised. A worker never writes a genesis."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where, 0, "a genesis", "an empty journal", "run `ledgerline init`")
