@@ -175,7 +175,10 @@ def run_pip(arguments: "list[str]", total: int) -> None:
 def explain_failure(lines: "list[str]") -> Failure:
     """Turn the output of a failed step into what happened and what to do."""
     text = "\n".join(lines)
-    tail = "\n    ".join(line for line in lines[-8:] if line)
+    telling = [
+        line for line in lines if line and not line.startswith(("WARNING: Retrying", "Ignoring ", "Collecting "))
+    ]
+    tail = "\n    ".join(telling[-8:])
     if "No space left on device" in text or "Disk quota exceeded" in text:
         return Failure("the disk is full:\n    " + tail, "free 2 GB and run the same command again")
     if any(sign in text for sign in NETWORK_SIGNS):
@@ -204,6 +207,7 @@ def prepare() -> None:
     """Bring ``.venv`` up to date; the stamp goes first and comes last, so a killed run is finished by the next."""
     check_python()
     if is_current():
+        say(".venv is up to date")
         return
     check_disk()
     check_venv_module()

@@ -11,6 +11,7 @@ app = typer.Typer(
     name="ledgerline",
     help="A stream-processing transaction engine: requests from Kafka, a provable ledger in Postgres.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 stack.add_to(app)

@@ -25,7 +25,7 @@ READY_TIMEOUT_S = 120.0
 PORT_ATTEMPTS = 3
 JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Djava.awt.headless=true")
 
-# One node: every internal topic has one replica. The small numbers keep an idle broker below 300 MB and its start short.
+# One node: every internal topic has one replica. The small numbers keep an idle broker below 300 MB, its start short.
 # With a rebalance delay of 0 the first worker of a group begins at once. Flushes and acknowledgements stay as they are.
 PROPERTIES = """\
 process.roles=broker,controller
