@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import aiokafka
 import aiokafka.errors
+from aiokafka.client import ConnectionGroup
 
 from streams.kafka.common import (
     CLOSE_TIMEOUT_S,
@@ -108,6 +109,15 @@ class Consumer:
             found = await self._consumer.offsets_for_times({topic_partition(p): ms for p, ms in times_ms.items()})
         return {Partition(*tp): None if at is None else int(at.offset) for tp, at in found.items()}
 
+    def link(self, partition: Partition) -> tuple[object, object]:
+        """The leader of *partition* and the connection to it: unequal to an earlier answer if either has changed.
+
+        aiokafka reconnects and follows leaders silently; a reader of the journal must notice (design §3, position).
+        """
+        client = self._consumer._client  # noqa: SLF001  # nothing public tells
+        leader = client.cluster.leader_for_partition(topic_partition(partition))
+        return leader, client._conns.get((leader, ConnectionGroup.DEFAULT))  # noqa: SLF001  # as above
+
     async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         await close_consumer(self._consumer, timeout_s)
 
@@ -123,7 +133,7 @@ async def close_consumer(consumer: Any, timeout_s: float) -> None:
             await asyncio.wait_for(consumer.stop(), timeout_s)
     except KafkaFailure:
         with contextlib.suppress(TimeoutError, OSError, aiokafka.errors.KafkaError):
-            await asyncio.wait_for(consumer._client.close(), timeout_s)
+            await asyncio.wait_for(consumer._client.close(), timeout_s)  # noqa: SLF001  # stop() returns at once now
 
 
 async def read_to_end(consumer: Consumer, partition: Partition, start: int, timeout_s: float = 60.0) -> list[Record]:

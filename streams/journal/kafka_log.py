@@ -1,0 +1,139 @@
+"""The journal port on a real broker: one partition, one producer for appending, one consumer for reading."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Self
+
+from streams.journal.framing import Headers
+from streams.journal.log import AppendUnknown, Chunk, LogRecord, LogUnavailable, OffsetOutOfRange
+from streams.kafka import (
+    Consumer,
+    Isolation,
+    KafkaFailure,
+    Outgoing,
+    Partition,
+    Producer,
+    Record,
+)
+from streams.kafka import OffsetOutOfRange as KafkaOffsetOutOfRange
+
+APPEND_TIMEOUT_S: Final = 10.0
+"""Without an acknowledgement by then the client is closed and the append counts as unknown."""
+
+
+class KafkaLog:
+    """``streams.journal.log.Log`` on Kafka. Clients are opened when first needed; the appending one never outlives an error.
+
+    Reads are not ``read_committed``: the journal knows no transactions; control markers, should there be any, are gaps.
+    """
+
+    def __init__(self, bootstrap: str, partition: Partition, client_id: str) -> None:
+        self._bootstrap, self._partition, self._client_id = bootstrap, partition, client_id
+        self._producer: Producer | None = None
+        self._consumer: Consumer | None = None
+        self._cursor = -1  # where the consumer stands, -1 if it must seek
+        self._link: tuple[object, object] | None = None
+
+    @property
+    def where(self) -> str:
+        """``<topic>[<partition>]``."""
+        return str(self._partition)
+
+    async def start_offset(self) -> int:
+        """See ``Log``."""
+        try:
+            return (await (await self._reading()).start_offsets([self._partition]))[self._partition]
+        except KafkaFailure as error:
+            raise await self._failed(error) from error
+
+    async def end_offset(self) -> int:
+        """See ``Log``."""
+        try:
+            return (await (await self._reading()).end_offsets([self._partition]))[self._partition]
+        except KafkaFailure as error:
+            raise await self._failed(error) from error
+
+    async def fetch(self, start: int, wait_s: float) -> Chunk:
+        """See ``Log``. A change of leader or a reconnect since the last fetch is a ``LogUnavailable``: confirm first."""
+        try:
+            return await self._fetch(start, wait_s)
+        except KafkaOffsetOutOfRange as error:
+            self._cursor = -1
+            raise OffsetOutOfRange(f"{self.where}: offset {start}: {error}") from error
+        except KafkaFailure as error:
+            raise await self._failed(error) from error
+
+    async def _fetch(self, start: int, wait_s: float) -> Chunk:
+        consumer, here = await self._reading(), self._partition
+        fresh = start != self._cursor
+        if fresh:
+            consumer.seek(here, start)
+        self._cursor = -1  # should we be cancelled
+        consumer.resume(here)
+        try:
+            found = (await consumer.poll(here, timeout_ms=int(wait_s * 1000))).get(here, [])
+        finally:
+            consumer.pause(here)  # or it would fetch every block that we append
+        position = await consumer.position(here)
+        before, self._link = self._link, consumer.link(here)
+        if not fresh and before != self._link:
+            raise LogUnavailable(f"{self.where}: the leader or the connection to it has changed")
+        self._cursor = position
+        return Chunk([_log_record(r) for r in found], position)
+
+    async def append(self, headers: Headers, value: bytes) -> int:
+        """See ``Log``."""
+        try:
+            if self._producer is None:
+                self._producer = await Producer.idempotent(self._bootstrap, self._client_id)
+            got = await self._producer.send(self._partition, Outgoing(None, value, headers), APPEND_TIMEOUT_S)
+        except KafkaFailure as error:
+            await self._drop_producer()
+            raise AppendUnknown(f"{self.where}: {error}") from error
+        except asyncio.CancelledError:
+            await asyncio.shield(self._drop_producer())
+            raise
+        if got.offset < 0:  # a re-sent request that the broker knew already, without remembering where it lies
+            await self._drop_producer()
+            raise AppendUnknown(f"{self.where}: the broker acknowledged a record without its offset")
+        return got.offset
+
+    async def close(self) -> None:
+        """See ``Log``. Nothing may be under way."""
+        await self._drop_producer()
+        await self._drop_consumer()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _reading(self) -> Consumer:
+        if self._consumer is None:
+            self._cursor = -1
+            consumer = await Consumer.start(self._bootstrap, self._client_id, Isolation.UNCOMMITTED)
+            consumer.assign([self._partition])
+            consumer.pause(self._partition)
+            self._consumer = consumer
+        return self._consumer
+
+    async def _failed(self, error: KafkaFailure) -> LogUnavailable:
+        """Read on with a fresh client."""
+        await self._drop_consumer()
+        return LogUnavailable(f"{self.where}: {error}")
+
+    async def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.kill()
+
+    async def _drop_consumer(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.close()
+
+
+def _log_record(record: Record) -> LogRecord:
+    return LogRecord(record.offset, record.key, record.headers, record.value)
