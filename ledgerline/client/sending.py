@@ -1,0 +1,133 @@
+"""Appending requests: per partition one batch after the other, through a producer that is replaced after any error."""
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from ledgerline.client.under_way import UnderWay
+from streams.kafka import ClientLeak, KafkaFailure, Outgoing, Partition, Producer
+
+BATCH_RECORDS: Final = 500
+APPEND_TIMEOUT_S: Final = 10.0
+BACK_OFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Between attempts of a partition; the last one repeats."""
+
+_log = logging.getLogger("ledgerline.client")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Link:
+    """A producer, and a future that ends when it is given up: what waits for it then need not wait for a timeout."""
+
+    producer: Producer
+    given_up: asyncio.Future[None]
+
+
+class Sender:
+    """Appends requests; ``put`` returns at once. First copies for a partition are appended in the order of ``put``."""
+
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._queues: dict[Partition, deque[UnderWay]] = {}
+        self._drains: dict[Partition, asyncio.Task[None]] = {}
+        self._link: _Link | None = None
+        self._linking = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect, so that a wrong address is known at once. Raises KafkaFailure."""
+        await self._linked()
+
+    def put(self, request: UnderWay) -> None:
+        """Append one more copy of *request* soon; try until it is acknowledged or nobody waits for it."""
+        request.queued = True
+        self._queues.setdefault(request.to, deque()).append(request)
+        if request.to not in self._drains:
+            self._drains[request.to] = asyncio.create_task(self._drain(request.to))
+
+    async def close(self) -> None:
+        """End every attempt and the producer."""
+        drains = [*self._drains.values()]
+        for drain in drains:
+            drain.cancel()
+        await asyncio.gather(*drains, return_exceptions=True)
+        if self._link is not None:
+            await _kill(self._link.producer)
+            self._link = None
+
+    async def _drain(self, to: Partition) -> None:
+        """Append what waits for *to*, batch by batch; ends when nothing does.
+
+        A batch whose acknowledgement is missing may lie in the log; it is appended again before what came later.
+        """
+        queue, failures = self._queues[to], 0
+        try:
+            while batch := self._head(queue):
+                try:
+                    await self._append(to, [request.outgoing for request in batch])
+                except KafkaFailure as failure:
+                    _log.warning("requests not acknowledged, sending again: %s", failure)
+                    for request in batch:
+                        request.problem = str(failure)
+                    await asyncio.sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
+                    failures += 1
+                else:
+                    failures = 0
+                    for request in batch:
+                        queue.popleft()
+                        request.queued = False
+                        request.acknowledged += 1
+        finally:
+            del self._drains[to]  # no await since the queue was seen empty: a later put starts the next drain
+
+    @staticmethod
+    def _head(queue: deque[UnderWay]) -> list[UnderWay]:
+        """The next batch, which stays in the queue; what nobody waits for any more is dropped."""
+        waiting = [request for request in queue if not request.answer.done()]
+        if len(waiting) < len(queue):
+            queue.clear()
+            queue.extend(waiting)
+        return waiting[:BATCH_RECORDS]
+
+    async def _append(self, to: Partition, records: list[Outgoing]) -> None:
+        """Raises KafkaFailure; by then the producer is given up, because it may refuse everything that follows."""
+        link = await self._linked()
+        sending = asyncio.create_task(link.producer.send_all(to, records, APPEND_TIMEOUT_S))
+        try:
+            await asyncio.wait({sending, link.given_up}, return_when=asyncio.FIRST_COMPLETED)
+            await _finished(sending)
+        except KafkaFailure:
+            await self._give_up(link)
+            raise
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _linked(self) -> _Link:
+        async with self._linking:
+            if self._link is None:
+                producer = await Producer.idempotent(self._bootstrap, self._client_id)
+                self._link = _Link(producer, asyncio.get_running_loop().create_future())
+            return self._link
+
+    async def _give_up(self, link: _Link) -> None:
+        if self._link is link:
+            self._link = None
+            link.given_up.set_result(None)
+            await _kill(link.producer)
+
+
+async def _finished(sending: asyncio.Task[None]) -> None:
+    if not sending.done():
+        raise KafkaFailure("append requests: the producer was given up after a failure on another partition")
+    await sending
+
+
+async def _kill(producer: Producer) -> None:
+    """A producer that goes on may append old requests later. That is harmless, as each has its id: so no exit here."""
+    try:
+        await producer.kill()
+    except ClientLeak as leak:
+        _log.warning("%s (not ended: it can only repeat requests)", leak)
