@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Final, Self
 
 from streams.journal.errors import JournalLoss, NoGenesis
@@ -65,14 +66,31 @@ class Follower:
         self._hand_out(found)
         return found
 
+    async def below(self, end: int) -> AsyncIterator[LogRecord]:
+        """Every record below *end*, which the log had; each must be given to the reader before the next is asked for.
+
+        Raises: what ``records`` raises; LogUnavailable if they do not come.
+        """
+        while not self.at_end(end):
+            before = self._cursor
+            found = await self.records(FETCH_WAIT_S)
+            for record in found:
+                if record.offset >= end:
+                    return
+                yield record
+            if not found and self._cursor == before and not self.at_end(end):
+                self.interrupt()
+                expected = f"records from offset {self.reader.position.next_offset} to {end}"
+                raise LogUnavailable(f"{self.reader.where}: expected {expected}, got none within {FETCH_WAIT_S} s")
+
     def interrupt(self) -> None:
         """The next ``records`` confirms first."""
         self._resume_at = -1
 
     def at_end(self, end: int) -> bool:
-        """Whether every record below *end* has been given to the reader (control markers need none)."""
+        """Whether reading is confirmed and every record below *end* was given to the reader (control markers need none)."""
         behind = self.reader.position.next_offset
-        return behind >= end or (self._resume_at == behind and self._cursor >= end)
+        return self._resume_at == behind and max(behind, self._cursor) >= end
 
     async def _confirmed(self) -> list[LogRecord]:
         """Compare the last record that was read, and return what follows it."""

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from schemas.events import FORMAT
 from streams.journal.errors import Diverged, Fenced, JournalLoss
-from streams.journal.follower import FETCH_WAIT_S, Follower
+from streams.journal.follower import Follower
 from streams.journal.framing import (
     TOKEN_BYTES,
     BlockBody,
@@ -246,11 +246,8 @@ class Writer:
         """Step 1. The last record read is compared first, whatever happened before."""
         self._follower.interrupt()
         end = await self._log.end_offset()
-        while True:
-            for record in await self._follower.records(FETCH_WAIT_S):
-                self._read(record)
-            if self._follower.at_end(end):
-                return
+        async for record in self._follower.below(end):
+            self._read(record)
 
     async def _check_witnesses(self, witnesses: Sequence[Witness]) -> None:
         for source, seq, agrees in witnesses:
@@ -334,11 +331,8 @@ class Writer:
             expected = f"an acknowledged offset of at least {self.position.next_offset}, up to which I have read"
             raise JournalLoss(self._log.where, offset, expected, f"offset {offset}: the topic was cut or recreated")
         self._follower.interrupt()
-        while not self._follower.at_end(offset + 1):
-            for record in await self._follower.records(FETCH_WAIT_S):
-                if record.offset > offset:  # folded by whoever needs it; a fence there is found by the next append
-                    return
-                yield self._read(record)
+        async for record in self._follower.below(offset + 1):
+            yield self._read(record)
 
     # ---- folding
 
