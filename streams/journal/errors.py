@@ -1,7 +1,7 @@
 """What ends a reader's or writer's work on a partition, each with what, where, expected, got, and what happens next.
 
-``JournalLoss``, ``Corruption``, ``TooOld`` halt the partition (a person is needed). ``Fenced`` and ``Diverged`` are part of
-normal life: step down, or drop the state and restore. I/O trouble is ``streams.journal.log.LogUnavailable``.
+``JournalLoss``, ``Corruption``, ``TooOld`` halt the partition (a person is needed). ``Fenced`` and ``Diverged`` are
+part of normal life: step down, or drop the state and restore. I/O trouble is ``streams.journal.log.LogUnavailable``.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ class WrongLedger(JournalHalt):
 
 
 class Fenced(Exception):
-    """Another writer's lease is in force: this one owns the partition no longer, and nothing it has not seen valid counts."""
+    """Another writer's lease is in force: this one no longer owns the partition; what it has not seen valid is void."""
 
     def __init__(self, where: str, offset: int, mine: int, winner: int, owner: str) -> None:
         super().__init__(
-            f"Fenced: {where}: expected my lease of epoch {mine} in force, found one of epoch {winner} by {owner!r} at or "
-            f"before offset {offset}; this worker steps down from {where}"
+            f"Fenced: {where}: expected my lease of epoch {mine} in force, found one of epoch {winner} by {owner!r} "
+            f"up to offset {offset}; this worker steps down from {where}"
         )
         self.winner = winner
         self.owner = owner
 
 
 class Diverged(Exception):
-    """After a re-take the journal ends neither before nor after my block: the state in memory must be dropped and restored."""
+    """After a re-take the journal ends neither before nor after my block: drop the state in memory and restore it."""
 
     def __init__(self, where: str, expected: str, got: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""The I/O around the reading rule: what a reader is given, and what is checked whenever reading starts or starts again."""
+"""The I/O around the reading rule: what a reader is given, and what is checked whenever reading starts again."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FETCH_WAIT_S: Final = 10.0
 class Follower:
     """Fetches the records behind a reader's position. For sinks, standbys, restores and writers; one task at a time.
 
-    ``for record in await follower.records(wait_s): verdict = follower.reader.read(record)``. The caller may stop between any two
-    records; the next call goes on from ``reader.position``. Each start, and each call after an error, begins at the last
-    record that was read and compares it (``Reader.confirm``).
+    ``for record in await follower.records(wait_s): verdict = follower.reader.read(record)``. The caller may stop
+    between any two records; the next call goes on from ``reader.position``. Each start, and each call after an error,
+    begins at the last record that was read and compares it (``Reader.confirm``).
     """
 
     def __init__(self, log: Log, reader: Reader) -> None:
@@ -33,8 +33,9 @@ class Follower:
     async def begin(cls, log: Log, *, ledger_id: str | None, partition: int, position: Position | None = None) -> Self:
         """Open the journal of *partition*, at its genesis or at a stored *position*.
 
-        Raises: NoGenesis if it is empty and no position is known; WrongLedger; JournalLoss if it starts above offset 0 or ends
-        below the position (its last record is compared by the first ``records``); Corruption; TooOld; LogUnavailable.
+        Raises: NoGenesis if it is empty and no position is known; WrongLedger; JournalLoss if it starts above offset 0
+        or ends below the position (its last record is compared by the first ``records``); Corruption; TooOld;
+        LogUnavailable.
         """
         start, end = await log.start_offset(), await log.end_offset()
         if start > 0:
@@ -88,7 +89,7 @@ class Follower:
         self._resume_at = -1
 
     def at_end(self, end: int) -> bool:
-        """Whether reading is confirmed and every record below *end* was given to the reader (control markers need none)."""
+        """Whether reading is confirmed and every record below *end* was given to the reader (markers need none)."""
         behind = self.reader.position.next_offset
         return self._resume_at == behind and max(behind, self._cursor) >= end
 

@@ -11,7 +11,10 @@ from streams.journal.reading import Reader
 
 
 async def existing_genesis(log: Log) -> Genesis | None:
-    """The genesis of this journal, None if it is empty. An interrupted `init` goes on with the ledger_id and `at` of it.
+    """The genesis of this journal, None if it is empty.
+
+    An interrupted `init` goes on with the ledger_id and `at` of it.
+
 
     Raises: JournalLoss if the log starts above 0; Corruption, TooOld if offset 0 holds no genesis; LogUnavailable.
     """
@@ -29,11 +32,11 @@ async def existing_genesis(log: Log) -> Genesis | None:
 async def ensure_genesis(log: Log, genesis: Genesis, attempts: int = 5) -> Genesis:
     """Write *genesis* at offset 0 unless there is one, and return the one in force: that which was there wins.
 
-    A lost acknowledgement may leave a second copy of the same bytes, which readers skip. Two `init` with different ledger_ids
-    at the same moment could leave two different ones, which every reader refuses.
+    A lost acknowledgement may leave a second copy of the same bytes, which readers skip. Two `init` with different
+    ledger_ids at the same moment could leave two different ones, which every reader refuses.
 
-    Raises: WrongLedger if the one in force is of another ledger, partition, partition count or format; JournalLoss; Corruption;
-    TooOld; LogUnavailable if the genesis could not be written in *attempts*.
+    Raises: WrongLedger if the one in force is of another ledger, partition, partition count or format; JournalLoss;
+    Corruption; TooOld; LogUnavailable if the genesis could not be written in *attempts*.
     """
     found = await existing_genesis(log)
     while found is None:

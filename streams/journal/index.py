@@ -18,7 +18,7 @@ MAX_ENTRIES: Final = 65_536
 
 
 class SeqIndex:
-    """Offsets of some valid blocks, noted while they are read or appended. Advice: a lookup without it only takes longer."""
+    """Offsets of some valid blocks, noted while they are read or appended. Advice: without it a lookup takes longer."""
 
     def __init__(self) -> None:
         self._seqs: list[int] = []
@@ -44,10 +44,11 @@ class SeqIndex:
 async def find_block(log: Log, seq: int, position: Position, index: SeqIndex | None = None) -> ValidBlock:
     """The block that holds *seq*, for 1 <= seq <= position.seq; *position* is of a reader of this journal.
 
-    What a probe finds may be a stale block or a further copy. It counts only with its proof: a later block that continues its
-    chain, or the chain of *position*. A stale block with other content than the valid one has no such successor, for its
-    writer appended nothing more; of copies with the same content any may be returned. So no lease needs to be known. Late
-    copies of several blocks in a row could mislead the search; then the log is read from its start.
+    What a probe finds may be a stale block or a further copy. It counts only with its proof: a later block that
+    continues its chain, or the chain of *position*. A stale block with other content than the valid one has no such
+    successor, for its writer appended nothing more; of copies with the same content any may be returned. So no lease
+    needs to be known. Late copies of several blocks in a row could mislead the search; then the log is read from its
+    start.
 
     Raises: JournalLoss if there is none; LogUnavailable.
     """
@@ -56,7 +57,7 @@ async def find_block(log: Log, seq: int, position: Position, index: SeqIndex | N
     low, high = (index or SeqIndex()).bounds(seq, position.next_offset)
     probe = low  # with an index the block is near its lower bound: look there first
     while low < high:
-        block = await _first_proved(log, probe, position, lambda headers: True)
+        block = await _first_proved(log, probe, position, _any_block)
         if block is None or block.headers.seq > seq:
             high = probe  # no valid block lies between the probe and the one found
         elif block.headers.last_seq < seq:
@@ -88,6 +89,10 @@ async def _first_proved(
                     return _open(log, record, headers)
                 unproved.append((record, headers))
     return None
+
+
+def _any_block(_: BlockHeaders) -> bool:
+    return True
 
 
 def _chain(previous: bytes, headers: BlockHeaders, value: bytes) -> bytes:

@@ -23,7 +23,9 @@ APPEND_TIMEOUT_S: Final = 10.0
 
 
 class KafkaLog:
-    """``streams.journal.log.Log`` on Kafka. Clients are opened when first needed; the appending one never outlives an error.
+    """``streams.journal.log.Log`` on Kafka.
+
+    Clients are opened when first needed; the appending one never outlives an error.
 
     Reads are not ``read_committed``: the journal knows no transactions; control markers, should there be any, are gaps.
     """
@@ -55,7 +57,7 @@ class KafkaLog:
             raise await self._failed(error) from error
 
     async def fetch(self, start: int, wait_s: float) -> Chunk:
-        """See ``Log``. A change of leader or a reconnect since the last fetch is a ``LogUnavailable``: confirm first."""
+        """See ``Log``. A change of leader or connection since the last fetch is a ``LogUnavailable``: confirm first."""
         try:
             return await self._fetch(start, wait_s)
         except KafkaOffsetOutOfRange as error:

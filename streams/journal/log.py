@@ -1,7 +1,7 @@
 """The port to one partition of the journal topic, as one client sees it, and what every adapter promises.
 
-Adapters: ``streams.journal.kafka_log`` on a real broker, ``streams.journal.simulated`` in memory with seeded faults; both pass
-the same contract tests.
+Adapters: ``streams.journal.kafka_log`` on a real broker, ``streams.journal.simulated`` in memory with seeded faults;
+both pass the same contract tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LogRecord(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Records of one fetch, in order, and the offset to go on from: beyond the last record where control markers follow."""
+    """Records of one fetch, in order, and the offset to go on from: beyond the last record where markers follow."""
 
     records: list[LogRecord]
     next_offset: int
@@ -63,8 +63,8 @@ class Log(Protocol):
         """Append one record (key null) with all in-sync replicas and return the offset that was acknowledged.
 
         The record may lie in the log more than once; any copy may be the acknowledged one. One append at a time.
-        Raises AppendUnknown for every error, for no answer in time, and for an answer without an offset; by then the client
-        that sent it is closed for certain, and the next call opens another. A cancelled call closes it too.
+        Raises AppendUnknown for every error, for no answer in time, and for an answer without an offset; by then the
+        client that sent it is closed for certain, and the next call opens another. A cancelled call closes it too.
         """
 
     async def close(self) -> None:

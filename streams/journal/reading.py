@@ -93,6 +93,7 @@ class ValidBlock(NamedTuple):
 
     @property
     def last_seq(self) -> int:
+        """Of the last event."""
         return self.headers.last_seq
 
 
@@ -114,7 +115,7 @@ Verdict = WonLease | ValidBlock | Stale | Duplicate
 
 
 class Reader:
-    """Reads one partition's journal in order. Mutable, with one owner; knows nothing of what is derived from the events.
+    """Reads one partition's journal in order. Mutable, with one owner; knows nothing of what events mean.
 
     *position* is behind the last record that was given to ``read``. A halt leaves it where it was.
     *stale*, *duplicates* count skipped records since this reader began; *published_through* is the highest hint seen.
@@ -163,7 +164,7 @@ class Reader:
             raise WrongLedger(self.where, expected, f"partition {found.partition} of ledger {found.ledger_id}")
 
     def confirm(self, record: LogRecord | None, log_end: int) -> None:
-        """Compare the record found at ``position.next_offset - 1`` (None: there is none) with the one that was read there.
+        """Compare *record*, found at ``position.next_offset - 1`` (None: there is none), with the one read there.
 
         Whenever reading starts, or starts again after an error, it begins so. Raises JournalLoss.
         """
@@ -206,9 +207,9 @@ class Reader:
         return verdict
 
     def _headers(self, record: LogRecord) -> RecordHeaders:
+        if record.key is not None:
+            raise Corruption(self.where, record.offset, "a null key", f"{len(record.key)} bytes")
         try:
-            if record.key is not None:
-                raise FramingError("a null key", f"{len(record.key)} bytes")
             return decode_headers(record.headers)
         except NewerFormat as newer:
             raise TooOld(self.where, record.offset, FORMAT, newer.number) from newer

@@ -1,7 +1,7 @@
 """The journal port in memory: what Kafka's contract allows, and nothing else, from a seed.
 
-What a broker may do to a request without losing an acknowledged record is a ``Fate`` and drawn at random; what it must never
-do (lose or replace what it acknowledged) is done by tests, with the methods of ``SimulatedBroker``.
+What a broker may do to a request without losing an acknowledged record is a ``Fate`` and drawn at random; what it must
+never do (lose or replace what it acknowledged) is done by tests, with the methods of ``SimulatedBroker``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SimulatedBroker:
     def __init__(
         self, seed: int = 0, *, fates: Mapping[Fate, float] = WELL, markers: float = 0.0, unavailable: float = 0.0
     ) -> None:
-        """*markers*: how often a control marker (a gap in offsets) is in front of a record. *unavailable*: how often a read fails."""
+        """*markers*: how often a control marker (a gap) precedes a record. *unavailable*: how often a read fails."""
         self.chance = random.Random(seed)  # noqa: S311  # reproducible on purpose
         self.fates = dict(fates)
         self.markers = markers
@@ -109,7 +109,7 @@ async def no_turn() -> None:
 
 
 class SimulatedLog:
-    """``streams.journal.log.Log`` of one client. *turn* is awaited wherever others may act, between any two steps of the broker."""
+    """``streams.journal.log.Log`` of one client. *turn* is awaited wherever others may act."""
 
     def __init__(
         self, broker: SimulatedBroker, turn: Callable[[], Awaitable[None]] = no_turn, where: str = "journal[0]"

@@ -78,21 +78,23 @@ class _Phase(enum.Enum):
 class Writer:
     """Owns one partition's journal for as long as it is allowed to, together with exactly one in-memory state.
 
-    *fold* applies a block to that state: it is called for every valid block that this writer did not append itself, in order,
-    and the state must be at ``position`` when the writer is made. What the worker does:
+    *fold* applies a block to that state: it is called for every valid block that this writer did not append itself, in
+    order, and the state must be at ``position`` when the writer is made. What the worker does:
 
-    1. ``owned = await writer.take(witnesses)``: publish ``owned.unpublished``, then ``writer.published(owned.position.seq)``.
+    1. ``owned = await writer.take(witnesses)``: publish ``owned.unpublished``, then
+       ``writer.published(owned.position.seq)``.
     2. Decide a batch and evolve the state by it; ``position = await writer.append(body, count=…, at=…)``.
     3. Publish what the block contains; ``writer.published(position.seq)``; go on with 2.
 
-    Lost acknowledgements are no business of the worker: both calls take new leases, with the same bytes, until the log has
-    spoken, without end (``trouble`` says why, ``retakes`` counts). They raise only:
+    Lost acknowledgements are no business of the worker: both calls take new leases, with the same bytes, until the log
+    has spoken, without end (``trouble`` says why, ``retakes`` counts). They raise only:
 
     * ``Fenced`` from ``take``: another owner. The state is still right: ``take`` again when assigned again.
     * ``Fenced`` or ``Diverged`` from ``append``: the state is ahead of the journal. Drop it and the writer; restore.
     * ``JournalHalt``: halt the partition.
 
-    After any exception of ``append``, a cancellation, or a halt, the writer refuses every further call (``RuntimeError``).
+    After any exception of ``append``, a cancellation, or a halt, the writer refuses every further call
+    (``RuntimeError``).
     """
 
     def __init__(
@@ -147,7 +149,8 @@ class Writer:
 
         1. Read the journal to its end and fold it; no witness may be ahead of it or contradict it.
         2. Append a lease with a fresh token and fold everything up to it. I own the partition if mine is in force.
-           A crash in between leaves a lease that nobody uses; a lost acknowledgement is not adopted: another lease is taken.
+           A crash in between leaves a lease that nobody uses; a lost acknowledgement is not adopted: another lease is
+           taken.
 
         Raises: Fenced (lost the race; the state stays usable), JournalHalt.
         """
@@ -168,12 +171,13 @@ class Writer:
         """Make *body* (*count* events, the last at *at* ms) durable in the journal; the only way anything becomes true.
 
         3. Send it as one record of the current epoch, and wait for its offset.
-        4. The offset is the expected one: valid, nothing is read. Higher: fold up to it. A winning lease in between: Fenced.
-           My block is valid at its first copy. Another valid block of my token, or a lower offset: JournalLoss.
-        6. No acknowledgement: take a new lease and compare the journal with the two points in front of the block and behind
-           it. Before: send the same bytes again. After: it is there. Anything else: Diverged.
+        4. The offset is the expected one: valid, nothing is read. Higher: fold up to it. A winning lease in between:
+           Fenced. My block is valid at its first copy. Another valid block of my token, or a lower offset: JournalLoss.
+        6. No acknowledgement: take a new lease and compare the journal with the two points in front of the block and
+           behind it. Before: send the same bytes again. After: it is there. Anything else: Diverged.
 
-        A crash before 3 leaves no trace; afterwards the next owner finds the block in the log, or never, and publishes it.
+        A crash before 3 leaves no trace; afterwards the next owner finds the block in the log, or never, and publishes
+        it.
         Raises: BlockTooLarge (nothing was sent, nothing has changed); Fenced, Diverged, JournalHalt.
         """
         self._expect(_Phase.OWNER)
@@ -200,7 +204,7 @@ class Writer:
         return self.position
 
     def published(self, seq: int) -> None:
-        """Step 5 is done: everything up to *seq* has been published and acknowledged. The next block's header says so."""
+        """Step 5 is done: everything up to *seq* is published and acknowledged. The next block's header says so."""
         if seq > self.position.seq:
             raise RuntimeError(f"{self._log.where}: seq {seq} is published but the journal ends at {self.position.seq}")
         self._published = max(self._published, seq)
@@ -337,7 +341,7 @@ class Writer:
     # ---- folding
 
     def _read(self, record: LogRecord) -> Verdict:
-        """Move behind *record*. The state follows, unless it is ahead already by the block in question (``_compare``)."""
+        """Move behind *record*. The state follows, unless it is ahead by the block in question (``_compare``)."""
         verdict = self._reader.read(record)
         if isinstance(verdict, ValidBlock):
             self._last_block = verdict
@@ -354,7 +358,7 @@ class Writer:
         return block
 
     async def _unpublished(self) -> tuple[ValidBlock, ...]:
-        """The blocks behind the hint, oldest first. The hint is that of the last block, or what this writer itself published."""
+        """The blocks behind the hint, oldest first: the last block's hint, or what this writer itself published."""
         blocks: list[ValidBlock] = []
         seq, published = self.position.seq, self._published
         while seq > published:

@@ -17,6 +17,8 @@ from streams.kafka.common import CLOSE_TIMEOUT_S, REQUEST_TIMEOUT_MS, failures
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewTopic:
+    """A topic to be created."""
+
     name: str
     partitions: int
     replication_factor: int
@@ -25,6 +27,8 @@ class NewTopic:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopicInfo:
+    """A topic that exists."""
+
     name: str
     partitions: int
     replication_factor: int  # the lowest over its partitions
@@ -38,6 +42,7 @@ class Admin:
 
     @classmethod
     async def start(cls, bootstrap: str, client_id: str) -> Self:
+        """Connect. Raises KafkaFailure."""
         admin = aiokafka.admin.AIOKafkaAdminClient(
             bootstrap_servers=bootstrap, client_id=client_id, request_timeout_ms=REQUEST_TIMEOUT_MS
         )
@@ -61,12 +66,14 @@ class Admin:
                     raise aiokafka.errors.for_code(code)(f"{name}: {message}")
 
     async def delete_topic(self, name: str) -> None:
+        """Raises UnknownTopic, or KafkaFailure with the broker's words."""
         with failures(f"delete topic {name}"):
             for topic, code in (await self._admin.delete_topics([name])).topic_error_codes:
                 if code:
                     raise aiokafka.errors.for_code(code)(topic)
 
     async def topics(self) -> frozenset[str]:
+        """The names of all topics."""
         with failures("list topics"):
             return frozenset(await self._admin.list_topics())
 
@@ -100,9 +107,11 @@ class Admin:
         return configs
 
     async def broker_count(self) -> int:
+        """How many brokers the cluster has."""
         with failures("describe the cluster"):
             return len((await self._admin.describe_cluster())["brokers"])
 
     async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Bounded."""
         with contextlib.suppress(TimeoutError, OSError, aiokafka.errors.KafkaError):
             await asyncio.wait_for(self._admin.close(), timeout_s)

@@ -41,7 +41,7 @@ class TopicExists(KafkaFailure):
 
 
 class ClientLeak(SystemExit):
-    """A client that may still append could not be closed. Ends the process (exit code 70): only that surely stops it."""
+    """A client that may still append could not be closed. Ends the process (exit code 70): only that is certain."""
 
     def __init__(self, message: str) -> None:
         super().__init__(70)
@@ -52,6 +52,8 @@ class ClientLeak(SystemExit):
 
 
 class Partition(NamedTuple):
+    """One partition of a topic."""
+
     topic: str
     number: int
 
@@ -89,6 +91,8 @@ class Acknowledged(NamedTuple):
 
 
 class Isolation(enum.Enum):
+    """Whether records of open and aborted transactions are delivered."""
+
     COMMITTED = "read_committed"
     UNCOMMITTED = "read_uncommitted"
 
@@ -119,8 +123,10 @@ def failures(doing: str) -> Iterator[None]:
 
 
 def topic_partition(partition: Partition) -> Any:
+    """As aiokafka wants it."""
     return aiokafka.TopicPartition(partition.topic, partition.number)
 
 
 def record(r: Any) -> Record:
+    """From what aiokafka delivers."""
     return Record(r.topic, r.partition, r.offset, r.key, r.value, tuple(r.headers), r.timestamp, r.timestamp_type)

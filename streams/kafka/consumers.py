@@ -26,13 +26,14 @@ from streams.kafka.common import (
 
 
 class Consumer:
-    """Reads assigned partitions, without a group and without an offset to fall back to: the caller says where to read."""
+    """Reads assigned partitions, without a group or an offset to fall back to: the caller says where to read."""
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
 
     @classmethod
     async def start(cls, bootstrap: str, client_id: str, isolation: Isolation, max_poll_records: int = 500) -> Self:
+        """Connect. Raises KafkaFailure."""
         consumer = aiokafka.AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             client_id=client_id,
@@ -58,6 +59,7 @@ class Consumer:
         self._consumer.assign([topic_partition(p) for p in partitions])
 
     def seek(self, partition: Partition, offset: int) -> None:
+        """Go on at *offset*; what was fetched ahead is dropped."""
         self._consumer.seek(topic_partition(partition), offset)
 
     def pause(self, *partitions: Partition) -> None:
@@ -65,12 +67,13 @@ class Consumer:
         self._consumer.pause(*map(topic_partition, partitions))
 
     def resume(self, *partitions: Partition) -> None:
+        """Undo ``pause``."""
         self._consumer.resume(*map(topic_partition, partitions))
 
     async def poll(
         self, *partitions: Partition, timeout_ms: int, max_records: int | None = None
     ) -> dict[Partition, list[Record]]:
-        """Records of *partitions* (none named: of all), waiting at most *timeout_ms* for them. Raises OffsetOutOfRange."""
+        """Records of *partitions* (none named: of all), waiting up to *timeout_ms*. Raises OffsetOutOfRange."""
         with failures(f"read {', '.join(map(str, partitions)) or 'the assigned partitions'}"):
             got = await self._consumer.getmany(
                 *map(topic_partition, partitions), timeout_ms=timeout_ms, max_records=max_records
@@ -100,6 +103,7 @@ class Consumer:
             return _offsets(await self._consumer.end_offsets([topic_partition(p) for p in partitions]))
 
     async def start_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The first offsets that are kept."""
         with failures("ask for start offsets"):
             return _offsets(await self._consumer.beginning_offsets([topic_partition(p) for p in partitions]))
 
@@ -119,6 +123,7 @@ class Consumer:
         return leader, client._conns.get((leader, ConnectionGroup.DEFAULT))  # noqa: SLF001  # as above
 
     async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Bounded; a client that does not end in time loses its connections."""
         await close_consumer(self._consumer, timeout_s)
 
 

@@ -24,7 +24,7 @@ class _Listener(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # it
     def __init__(self, consumer: Any, changed: Callable[[frozenset[Partition]], None]) -> None:
         self._consumer, self._changed = consumer, changed
 
-    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:  # noqa: ARG002  # eager: it is always everything
         self._changed(frozenset())
 
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
@@ -37,7 +37,8 @@ class Member:
     """Membership in a consumer group: says who tries to own which partition, and reads nothing (``Consumer`` does).
 
     Rebalances are eager: *changed* is called with the empty set, then with the new one; it must not raise or block.
-    The member must be polled at least every 5 minutes (``max_poll_interval_ms``), or the group gives its partitions away.
+    The member must be polled at least every 5 minutes (``max_poll_interval_ms``), or the group gives its partitions
+    away.
     """
 
     def __init__(self, consumer: Any) -> None:
@@ -47,6 +48,7 @@ class Member:
     async def join(
         cls, bootstrap: str, client_id: str, group: str, topic: str, changed: Callable[[frozenset[Partition]], None]
     ) -> Self:
+        """Join; returns before the first assignment. Raises KafkaFailure."""
         consumer = aiokafka.AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             client_id=client_id,

@@ -71,10 +71,11 @@ class Producer:
 
     @property
     def dead(self) -> bool:
+        """Whether it was closed."""
         return self._dead
 
     async def send(self, to: Partition, record: Outgoing, timeout_s: float) -> Acknowledged:
-        """Append one record and wait for its acknowledgement. After an error it may be in the log, or get there later."""
+        """Append one record and wait for its acknowledgement. After an error it may be there, or still get there."""
         doing = f"append a record of {len(record.value or b''):,} bytes to {to}"
         with failures(doing):
             sending = self._usable(doing).send_and_wait(
@@ -110,7 +111,7 @@ class Producer:
         return batch.append(timestamp=None, key=record.key, value=record.value, headers=headers) is not None
 
     async def partitions_of(self, topic: str) -> int:
-        """How many partitions *topic* has. An unknown one stays in the client's metadata requests: ask an admin first."""
+        """How many partitions *topic* has. An unknown one stays in the client's metadata: ask an admin first."""
         with failures(f"look up {topic}"):
             return len(await self._usable("look up").partitions_for(topic))
 
@@ -140,18 +141,18 @@ class Producer:
         """
         self._dead = True
         producer, deadline = self._producer, time.monotonic() + timeout_s
-        producer._closed = True  # or its destructor complains
-        task = producer._sender.sender_task if producer._sender is not None else None
+        producer._closed = True  # noqa: SLF001  # or its destructor complains
+        task = producer._sender.sender_task  # noqa: SLF001  # nothing public stops it
         while task is not None and not task.done() and time.monotonic() < deadline:
             task.cancel()
             await self._drop_connections(deadline)
             await asyncio.wait([task], timeout=0.1)
         await self._drop_connections(deadline)
-        alive = [c for c in producer.client._conns.values() if c.connected()]
+        alive = [c for c in producer.client._conns.values() if c.connected()]  # noqa: SLF001  # nor shows them
         if alive or (task is not None and not task.done()):
             raise ClientLeak(
                 f"a producer could not be closed within {timeout_s} s: {len(alive)} open connection(s), sender "
-                f"{'running' if task is not None and not task.done() else 'ended'}; the process ends so that it cannot append"
+                f"{'running' if task is not None and not task.done() else 'ended'}; the process ends, or it might append"
             )
 
     async def _drop_connections(self, deadline: float) -> None:

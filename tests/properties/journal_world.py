@@ -94,10 +94,11 @@ class World:
             )
             try:
                 await self.own(writer, events)
-                return
             except (Fenced, Diverged) as error:
                 self.fenced += isinstance(error, Fenced)
                 self.diverged += isinstance(error, Diverged)
+            else:
+                return
             self.retakes += writer.retakes
             for _ in range(self.chance.randrange(30)):
                 await turn()

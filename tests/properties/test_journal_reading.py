@@ -13,7 +13,6 @@ from streams.journal.log import LogRecord
 from streams.journal.reading import Duplicate, Position, Reader, Stale, ValidBlock, WonLease
 from tests.streams.journal.building import WHERE, behind, block, genesis, lease, numbers, reader, record
 
-
 model: Any = importlib.import_module("tests.models.journal_model")  # kept as it was checked: not for mypy
 
 

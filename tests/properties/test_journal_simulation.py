@@ -18,9 +18,6 @@ def test_writers_fighting_for_a_partition_on_a_faulty_broker_keep_every_promise(
     world = World(seed)
     world.run()
     journal = asyncio.run(fold_from_the_start(world))
-    print(
-        seed, len(world.broker.records), world.fenced, world.diverged, world.crashes, world.retakes, len(world.outcomes)
-    )
     for n, number in enumerate(journal):  # each input once, in order, decided on the state of the journal
         assert number == decide(journal[:n], number // 1_000 % 1_000)
     assert world.rows == journal[: len(world.rows)]
