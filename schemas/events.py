@@ -1,4 +1,4 @@
-"""Journal events, as the blocks of ``journal`` hold them (docs/journal-format.md), and the genesis of a partition's journal."""
+"""Journal events, as the blocks of ``journal`` hold them (docs/journal-format.md), and the genesis of a journal."""
 
 from typing import Annotated, Final, Literal
 
@@ -23,7 +23,7 @@ Span = tuple[Count | None, Count]
 
 Side = Literal["debit", "credit"]
 Leg = tuple[str, Side, Annotated[int, Field(ge=1)], str]
-"""``(account, side, amount_minor, currency)``. The legs of an event are its entry: debits first, balanced per currency."""
+"""``(account, side, amount_minor, currency)``. An event's legs are its entry: debits first, balanced per currency."""
 
 
 class AccountTerms(Record):
@@ -40,8 +40,10 @@ class AccountTerms(Record):
 
 
 class Usage(Record):
-    """What an accepted request adds to its account's limit counters: ``amount_minor`` and one, on UTC day ``day``
-    (days since 1970), under the request's type."""
+    """What an accepted request adds to its account's limit counters, under the request's type: ``amount_minor`` and one.
+
+    ``day`` is the UTC day in days since 1970.
+    """
 
     day: Count
     amount_minor: Annotated[int, Field(ge=1)]
@@ -57,13 +59,15 @@ class Payment(Record):
 class Profile(Record):
     """The account's spending profile behind this event, computed in ``decide`` and only stored by ``evolve``.
 
-    All quantised integers; engine/scoring.py defines them.
+    All quantised integers in units of 1/1024; engine/scoring.py defines them. ``count`` payments so far; running mean and
+    mean deviation of log2(amount); ``rate``, the decayed number of recent payments, and its running mean; the UTC hour.
     """
 
     count: Count
-    log_mean: int
+    log_mean: Count
     log_deviation: Count
     rate: Count
+    rate_mean: Count
     hour: Annotated[int, Field(ge=0, le=23)]
 
 
@@ -111,8 +115,11 @@ class Skip(Record):
 
 
 class ConfigPickup(Record):
-    """A consequent event: the config record at ``offset`` was judged. It precedes, in its block, the answering event of the
-    input ``(cause_topic, cause_offset)``, whose ``at`` it carries. A refused one changes nothing but the config position."""
+    """A consequent event: the config record at ``offset`` was judged.
+
+    It precedes, in its block, the answering event of the input ``(cause_topic, cause_offset)``, whose ``at`` it carries.
+    A refused one changes nothing but the config position.
+    """
 
     event: Literal["config"] = "config"
     at: Count
@@ -138,7 +145,7 @@ def encode_events(events: list[Answer | Skip | ConfigPickup]) -> bytes:
 
 def decode_events(data: bytes | memoryview) -> list[Answer | Skip | ConfigPickup]:
     """Return the events in a JSON array; raises ``ValueError`` (pydantic's) where it is not one, strictly."""
-    return _EVENTS.validator.validate_json(bytes(data))
+    return _EVENTS.validate_json(bytes(data))
 
 
 class Genesis(Record):
@@ -180,5 +187,3 @@ def span(raw: memoryview | bytes, where: Span) -> bytes | None:
     if start + length > len(raw):
         raise ValueError(f"span {start}+{length} leaves the {len(raw)} raw bytes of its block")
     return bytes(raw[start : start + length])
-
-

@@ -1,0 +1,49 @@
+"""Entries: the only functions that build legs. Each leg of one side is written together with its counterpart, so an entry
+that does not balance cannot be built. System accounts are named here."""
+
+from collections.abc import Iterable
+
+from schemas.events import Leg
+
+Movement = tuple[str, str, int]
+"""``(debited account, credited account, amount_minor)``."""
+
+
+def external_account(rail: str, currency: str) -> str:
+    """Return the system account of money outside of the ledger, by rail."""
+    return f"sys:external:{rail}:{currency}"
+
+
+def fees_account(currency: str) -> str:
+    """Return the system account that earns fees."""
+    return f"sys:fees:{currency}"
+
+
+def entry(movements: Iterable[Movement], currency: str) -> tuple[Leg, ...]:
+    """Return the legs of *movements*: all debits in their order, then all credits in the same order."""
+    debits: list[Leg] = []
+    credits: list[Leg] = []
+    for debited, credited, amount_minor in movements:
+        assert amount_minor > 0, f"entry: expected a positive amount from {debited} to {credited}, got {amount_minor}"
+        debits.append((debited, "debit", amount_minor, currency))
+        credits.append((credited, "credit", amount_minor, currency))
+    return (*debits, *credits)
+
+
+def deposit_entry(account_id: str, rail: str, amount_minor: int, currency: str) -> tuple[Leg, ...]:
+    """Return the entry of money that came in over *rail*."""
+    return entry([(external_account(rail, currency), account_id, amount_minor)], currency)
+
+
+def withdraw_entry(account_id: str, rail: str, amount_minor: int, currency: str) -> tuple[Leg, ...]:
+    """Return the entry of money that leaves over *rail*."""
+    return entry([(account_id, external_account(rail, currency), amount_minor)], currency)
+
+
+def transfer_entry(
+    payer: str, payee: str, amount_minor: int, fees_minor: Iterable[int], currency: str
+) -> tuple[Leg, ...]:
+    """Return the entry of a transfer with its fees, each fee with legs of its own."""
+    earned = fees_account(currency)
+    fees = [(payer, earned, fee_minor) for fee_minor in fees_minor]
+    return entry([(payer, payee, amount_minor), *fees], currency)

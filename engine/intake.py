@@ -1,0 +1,33 @@
+"""One record of ``requests``, read without any state: what a worker may do ahead of the decision."""
+
+from dataclasses import dataclass
+
+from engine.idempotency import key_digest
+from schemas.bounds import MAX_REQUEST_BYTES
+from schemas.records import RawRecord, input_hash
+from schemas.requests import Decoded, Unreadable, decode_request
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """A record as it was received, with everything that can be known about it without the book.
+
+    ``framed`` are the bytes that the block keeps and ``sha256`` (hex) hashes; ``digest`` is the idempotency key of a
+    readable request and ``None`` of an unreadable one.
+    """
+
+    offset: int
+    key: bytes | None
+    framed: bytes
+    sha256: str
+    content: Decoded | Unreadable
+    digest: bytes | None
+
+
+def read_intake(record: RawRecord, framed: bytes, offset: int) -> Intake:
+    """Return what *record*, whose framing is *framed*, holds. Never raises: every record gets an answer."""
+    content = decode_request(record.value, MAX_REQUEST_BYTES)
+    digest = None
+    if isinstance(content, Decoded):
+        digest = key_digest(content.request.account_id, content.request.request_id)
+    return Intake(offset, record.key, framed, input_hash(framed), content, digest)
