@@ -60,19 +60,18 @@ class Answers:
         if self._consumer is not None:
             await self._consumer.close()
 
-    async def listen(self, partition: Partition) -> None:
-        """Return when everything that is appended to *partition* from now on will be delivered, until ``leave``."""
+    def use(self, partition: Partition) -> None:
+        """Keep reading *partition* once ``listen`` has begun, until ``leave``."""
         self._users[partition] = self._users.get(partition, 0) + 1
         self._idle_since.pop(partition, None)
-        try:
-            while partition not in self._positions:
-                await self._stand_at_end(partition)
-        except BaseException:
-            self.leave(partition)
-            raise
+
+    async def listen(self, partition: Partition) -> None:
+        """Return when everything that is appended to *partition*, which is in use, from now on will be delivered."""
+        while partition not in self._positions:
+            await self._stand_at_end(partition)
 
     def leave(self, partition: Partition) -> None:
-        """End what ``listen`` began."""
+        """End what ``use`` began."""
         self._users[partition] -= 1
         if not self._users[partition]:
             self._idle_since[partition] = time.monotonic()

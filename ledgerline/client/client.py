@@ -55,8 +55,8 @@ class Client:
         self._partitions = 0
         self._under_way: dict[bytes, UnderWay] = {}
         self._turns = asyncio.Semaphore(MAX_UNDER_WAY)
-        self._sender = Sender(kafka, self._name)
         self._answers = Answers(kafka, self._name, self._deliver)
+        self._sender = Sender(kafka, self._name, self._heard)
         self.counters = Counters()
 
     async def __aenter__(self) -> Self:
@@ -66,6 +66,7 @@ class Client:
             await self._sender.start()
             await self._answers.start()
             for number in range(reply_partitions):
+                self._answers.use(Partition(str(self._reply_to), number))
                 await self._answers.listen(Partition(str(self._reply_to), number))
         except KafkaFailure as failure:
             await self.close()
@@ -165,18 +166,21 @@ class Client:
         )
 
     async def _ask(self, request: UnderWay) -> Outcome:
+        """Nothing is awaited before ``put``: requests of one account keep the order of their calls."""
         correlation = request.outgoing.headers[0][1] or b""
         answered_on = Partition(self._outcomes, request.to.number)
-        if self._reply_to is None:
-            await self._answers.listen(answered_on)
         self._under_way[correlation] = request
+        self._answers.use(answered_on)
         try:
             self._sender.put(request)
             return await self._resending(request)
         finally:
+            self._answers.leave(answered_on)
             del self._under_way[correlation]
-            if self._reply_to is None:
-                self._answers.leave(answered_on)
+
+    async def _heard(self, to: Partition) -> None:
+        if self._reply_to is None:
+            await self._answers.listen(Partition(self._outcomes, to.number))
 
     async def _resending(self, request: UnderWay) -> Outcome:
         pause = self._resend_after_s

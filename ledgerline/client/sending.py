@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,9 +29,11 @@ class _Link:
 class Sender:
     """Appends requests; ``put`` returns at once. First copies for a partition are appended in the order of ``put``."""
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
+    def __init__(self, bootstrap: str, client_id: str, ready: Callable[[Partition], Awaitable[None]]) -> None:
+        """*ready* returns when the answers to what is appended to a partition will be heard."""
         self._bootstrap = bootstrap
         self._client_id = client_id
+        self._ready = ready
         self._queues: dict[Partition, deque[UnderWay]] = {}
         self._drains: dict[Partition, asyncio.Task[None]] = {}
         self._link: _Link | None = None
@@ -58,13 +61,14 @@ class Sender:
             self._link = None
 
     async def _drain(self, to: Partition) -> None:
-        """Append what waits for *to*, batch by batch; ends when nothing does.
+        """Append what waits for *to*, batch by batch, once its answers will be heard; ends when nothing waits.
 
         A batch whose acknowledgement is missing may lie in the log; it is appended again before what came later.
         """
         queue, failures = self._queues[to], 0
         try:
             while batch := self._head(queue):
+                await self._ready(to)
                 try:
                     await self._append(to, [request.outgoing for request in batch])
                 except KafkaFailure as failure:
