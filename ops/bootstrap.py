@@ -1,9 +1,9 @@
 """Make or update ``.venv``: standard library only, plain progress lines, nothing done twice.
 
-Run by every target of the Makefile as ``python3 ops/bootstrap.py``. It installs the pinned requirements with their hashes
-and then the project itself, editable, without a further download. A stamp in ``.venv`` holds the hash of what was
-installed, so that an up-to-date ``.venv`` costs a few milliseconds. Every failure says what to do and exits with 3 (this
-machine lacks something) or 5 (the package index cannot be reached).
+Run by every target of the Makefile as ``python3 ops/bootstrap.py``. It installs the pinned requirements with their
+hashes, then the project itself, editable, without a further download. A stamp in ``.venv`` holds the hash of what was
+installed, so that an up-to-date ``.venv`` costs a few milliseconds. Every failure says what to do and exits with 3
+(this machine lacks something) or 5 (the package index cannot be reached).
 
 It is written so that an old Python can still read it and be refused with a message.
 """

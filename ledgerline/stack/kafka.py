@@ -59,13 +59,18 @@ class PortTaken(Exception):
 
 
 def config_file(layout: Layout) -> Path:
-    """The file that marks the broker's command line."""
+    """The broker's configuration."""
     return layout.kafka / "server.properties"
+
+
+def marker(layout: Layout) -> processes.Marker:
+    """What only the command line of this stack's broker holds."""
+    return ("kafka.Kafka", str(config_file(layout)))
 
 
 def find(layout: Layout) -> psutil.Process | None:
     """Return the running broker of this stack, whoever started it."""
-    return processes.find("java", config_file(layout))
+    return processes.find("java", marker(layout))
 
 
 def address(layout: Layout) -> str:
@@ -137,6 +142,9 @@ def format_storage(layout: Layout, java: list[str], report: Report) -> None:
     if (layout.kafka / "data" / "meta.properties").exists():
         return
     report("formatting Kafka's storage")
+    stray = processes.find("java", ("kafka.tools.StorageTool", str(config_file(layout))))
+    if stray is not None:  # of a killed `up`
+        processes.stop(stray, (signal.SIGKILL, 10.0))
     cluster_id = "L" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # an id may not begin with a dash
     arguments = ["kafka.tools.StorageTool", "format", "-g", "-t", cluster_id, "-c", str(config_file(layout))]
     done = subprocess.run([*java, *arguments], capture_output=True, text=True, check=False, timeout=READY_TIMEOUT_S)
@@ -170,7 +178,7 @@ def await_ready(layout: Layout, process: psutil.Process) -> None:
     where = address(layout)
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
-        if not processes.runs(process, config_file(layout)):
+        if not processes.runs(process, marker(layout)):
             if not is_free(int(where.rpartition(":")[2])):
                 raise PortTaken
             raise UnreachableError(f"Kafka ended while starting{log_tail(layout)}")
@@ -183,7 +191,7 @@ def await_ready(layout: Layout, process: psutil.Process) -> None:
 def log_tail(layout: Layout) -> str:
     """The end of the broker's log, as the end of a message."""
     log = layout.kafka / "kafka.log"
-    text = log.read_text(errors="replace").strip()[-2000:]
+    text = log.read_text(errors="replace").strip()[-2000:] if log.exists() else ""
     return (
         f"; the end of {log}:\n{text}" if text else f" and wrote nothing to {log}; is the disk full, is memory short?"
     )

@@ -44,21 +44,24 @@ def up(layout: Layout, report: Report, *, with_kafka: bool = True, with_postgres
     2. Find each server by its command line, or start it on its kept data.
     3. Write the state file. A crash before this leaves servers that the next call finds by 2.
 
-    Raises ConfigurationError or UnreachableError.
+    Raises ConfigurationError or UnreachableError; then nothing that this call started is left.
     """
     _check_disk(layout)
-    with _locked(layout, report):
+    with _locked(layout, report), contextlib.ExitStack() as undo:
         layout.root.mkdir(parents=True, exist_ok=True)
         before = _find(layout)
         broker, database = before.kafka, before.postgres
-        if with_postgres and database is None:
-            process = postgres.start(layout, report)
-            database = Server(pid=process.pid, address=postgres.dsn(layout))
         if with_kafka and broker is None:
             process = kafka.start(layout, report)
+            undo.callback(kafka.stop, process)
             broker = Server(pid=process.pid, address=kafka.address(layout))
+        if with_postgres and database is None:
+            process = postgres.start(layout, report)
+            undo.callback(postgres.stop, process)
+            database = Server(pid=process.pid, address=postgres.dsn(layout))
         now = Stack(kafka=broker, postgres=database)
         _write_state(layout, now)
+        undo.pop_all()
         return now, now != before
 
 
@@ -71,9 +74,9 @@ def running(layout: Layout) -> Stack:
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         return Stack()
     broker, database = (Server(**state[name]) if state[name] else None for name in ("kafka", "postgres"))
-    if broker is not None and processes.by_pid(broker.pid, kafka.config_file(layout)) is None:
+    if broker is not None and processes.by_pid(broker.pid, kafka.marker(layout)) is None:
         broker = None
-    if database is not None and processes.by_pid(database.pid, layout.postgres) is None:
+    if database is not None and processes.by_pid(database.pid, postgres.marker(layout)) is None:
         database = None
     return Stack(kafka=broker, postgres=database)
 

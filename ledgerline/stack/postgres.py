@@ -20,9 +20,14 @@ READY_TIMEOUT_S = 60.0
 ADMIN_DATABASE = "postgres"
 
 
+def marker(layout: Layout) -> processes.Marker:
+    """What only the command line of this stack's server holds."""
+    return ("-D", str(layout.postgres))
+
+
 def find(layout: Layout) -> psutil.Process | None:
     """Return the running postmaster of this stack, whoever started it."""
-    return processes.find("postgres", layout.postgres)
+    return processes.find("postgres", marker(layout))
 
 
 def dsn(layout: Layout, database: str = ADMIN_DATABASE) -> str:
@@ -75,7 +80,7 @@ def start(layout: Layout, report: Report) -> psutil.Process:
 def await_ready(layout: Layout, process: psutil.Process) -> None:
     """Return when the server accepts connections. Raises UnreachableError with the end of its log."""
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < deadline and processes.runs(process, layout.postgres):
+    while time.monotonic() < deadline and processes.runs(process, marker(layout)):
         lines = _pid_file_lines(layout)
         if len(lines) > 7 and lines[7].strip() == "ready":
             return

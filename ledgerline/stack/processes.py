@@ -8,22 +8,25 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 
+Marker = tuple[str, ...]
+"""Arguments that, all found on one command line, tell that the process is a certain server of a certain stack."""
 
-def runs(process: psutil.Process, marker: Path) -> bool:
+
+def runs(process: psutil.Process, marker: Marker) -> bool:
     """True if *process* is alive and has *marker* among its arguments."""
     try:
-        return str(marker) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        arguments = process.cmdline()
+        return all(part in arguments for part in marker) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:  # a process of another user cannot be one of ours
         return False
 
 
-def by_pid(pid: int, marker: Path) -> psutil.Process | None:
+def by_pid(pid: int, marker: Marker) -> psutil.Process | None:
     """Return the process *pid* if it is the server that *marker* names."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
@@ -32,7 +35,7 @@ def by_pid(pid: int, marker: Path) -> psutil.Process | None:
     return None
 
 
-def find(program: str, marker: Path) -> psutil.Process | None:
+def find(program: str, marker: Marker) -> psutil.Process | None:
     """Look through all processes for *program* started with *marker*; of a parent and its forks, the parent."""
     found = {process.pid: process for process in candidates(program) if runs(process, marker)}
     for process in found.values():
