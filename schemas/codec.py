@@ -65,7 +65,7 @@ def decode_object(data: bytes, *, max_bytes: int = MAX_REQUEST_BYTES) -> dict[st
 
 
 def canonical(value: object) -> bytes:
-    """Return *value* as canonical JSON: UTF-8, keys sorted by their bytes, no spaces, only the escapes that JSON demands."""
+    """Return *value* as canonical JSON: UTF-8, keys sorted by their bytes, no spaces, only the escapes JSON demands."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 

@@ -1,13 +1,13 @@
-"""Config records: immutable versions in the ordered log ``config``. A *bundle* holds tiers with their limits, and risk settings.
+"""Config records: immutable versions in the ordered log ``config``.
 
-A bundle activates as a whole, by an event of each partition's journal.
+A *bundle* holds tiers with their limits, and risk settings. It activates as a whole, by an event of each journal.
 """
 
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from schemas.codec import Malformed, Record, decode_object, malformed
+from schemas.codec import Record, decode_object, malformed
 from schemas.requests import AmountMinor, Currency, Word
 
 MAX_CONFIG_BYTES: Final = 1024 * 1024
@@ -18,7 +18,7 @@ LimitedType = Literal["deposit", "withdraw", "transfer"]
 
 
 class Limit(Record):
-    """Limits of one tier on one request type in one currency. The request's amount counts, its fees do not; days are UTC."""
+    """Limits of a tier on one request type in one currency. The amount counts, fees do not; days are UTC."""
 
     type: LimitedType
     currency: Currency
@@ -61,7 +61,7 @@ class Scoring(Record):
 
 
 class Bundle(Record):
-    """One version of tiers, limits and risk settings. ``tiers`` must name ``standard``, the tier of accounts without one."""
+    """One version of tiers, limits and risk settings. ``tiers`` must name ``standard``, the default."""
 
     v: Literal[1]
     kind: Literal["bundle"]

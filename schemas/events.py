@@ -40,7 +40,7 @@ class AccountTerms(Record):
 
 
 class Usage(Record):
-    """What an accepted request adds to its account's limit counters, under the request's type: ``amount_minor`` and one.
+    """What an accepted request adds to its account's limit counters, under the request's type: the amount and one.
 
     ``day`` is the UTC day in days since 1970.
     """
@@ -59,8 +59,9 @@ class Payment(Record):
 class Profile(Record):
     """The account's spending profile behind this event, computed in ``decide`` and only stored by ``evolve``.
 
-    All quantised integers in units of 1/1024; engine/scoring.py defines them. ``count`` payments so far; running mean and
-    mean deviation of log2(amount); ``rate``, the decayed number of recent payments, and its running mean; the UTC hour.
+    All quantised integers in units of 1/1024; engine/scoring.py defines them. ``count`` payments so far; running mean
+    and mean deviation of log2(amount); ``rate``, the decayed number of recent payments, and its running mean; the
+    UTC hour.
     """
 
     count: Count
@@ -117,7 +118,7 @@ class Skip(Record):
 class ConfigPickup(Record):
     """A consequent event: the config record at ``offset`` was judged.
 
-    It precedes, in its block, the answering event of the input ``(cause_topic, cause_offset)``, whose ``at`` it carries.
+    It precedes, in its block, the answering event of the input ``(cause_topic, cause_offset)`` and carries its ``at``.
     A refused one changes nothing but the config position.
     """
 

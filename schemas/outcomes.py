@@ -1,4 +1,4 @@
-"""Outcomes: the answers of record, on ``outcomes`` and, the same bytes, on the topic that a request named in ``reply-to``."""
+"""Outcomes: the answers of record, on ``outcomes`` and, the same bytes, on a request's ``reply-to`` topic."""
 
 from typing import Annotated, Literal
 
@@ -7,8 +7,10 @@ from pydantic import Field
 from schemas.codec import Record
 
 Status = Literal["accepted", "declined", "rejected"]
-"""The statuses of this version. Reserved by docs/design.md §11: in_transit, settled, returned, authorized, held, captured,
-released, expired, credited."""
+"""The statuses of this version.
+
+Reserved by docs/design.md §11: in_transit, settled, returned, authorized, held, captured, released, expired, credited.
+"""
 
 
 class SumLimit(Record):
@@ -35,9 +37,9 @@ LimitHeadroom = Annotated[SumLimit | CountLimit, Field(discriminator="name")]
 class Outcome(Record):
     """What happened to a request. Every field is always present; ``null`` where it does not apply or could not be read.
 
-    ``transaction`` names the deciding event, in a replay the original's, in an ``idempotency_conflict`` the original's;
-    ``seq`` is that of the event which publishes this outcome. A replay differs from its original in ``seq`` and ``replayed``
-    only. ``binding`` is false where the refusal was not remembered: the client may re-send only the same id and body.
+    ``transaction`` names the deciding event; in a replay and in an ``idempotency_conflict`` the original's. ``seq`` is
+    that of the event which publishes this outcome. A replay differs from its original in ``seq`` and ``replayed`` only.
+    ``binding`` is false where the refusal was not remembered: the client may re-send only the same id and body.
     ``detail`` says for people what was expected and found.
     """
 

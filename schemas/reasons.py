@@ -1,4 +1,4 @@
-"""Reason codes of refusals: a closed set of stable names. Each has an anchor in docs/requests.md; none is ever renamed."""
+"""Reason codes of refusals: a closed set of stable names. Each has an anchor in docs/requests.md; none is renamed."""
 
 from enum import StrEnum
 

@@ -67,7 +67,8 @@ class _Parts:
     def number(self) -> int:
         end = self.offset + 4
         if end > len(self.framed):
-            raise ValueError(f"framed record: expected 4 bytes at {self.offset}, found {len(self.framed) - self.offset}")
+            found = len(self.framed) - self.offset
+            raise ValueError(f"framed record: expected 4 bytes at {self.offset}, found {found}")
         (number,) = _U32.unpack_from(self.framed, self.offset)
         self.offset = end
         return int(number)
@@ -93,7 +94,7 @@ _M: Final = 0x5BD1E995
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition that Kafka's default partitioner gives *key*: ``(murmur2(key) & 0x7fffffff) mod partitions``.
+    """Return the partition of *key* by Kafka's default partitioner: ``(murmur2(key) & 0x7fffffff) mod partitions``.
 
     Source: ``org.apache.kafka.common.utils.Utils.murmur2``, seed 0x9747b28c.
     """

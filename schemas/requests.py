@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from schemas.bounds import (
     ACCOUNT_ID_PATTERN,
@@ -72,7 +72,7 @@ class RequestBase(Record):
 
 
 class OpenAccount(RequestBase):
-    """Open an account in one currency. ``kind`` is the normal side; a debit-normal account (a loan) owes up to its ceiling."""
+    """Open an account in one currency. ``kind`` is the normal side; a debit-normal account owes up to its ceiling."""
 
     type: Literal["open_account"]
     currency: Currency
@@ -147,7 +147,7 @@ REQUEST_TYPES: Final[dict[str, type[Request]]] = {
 """The types that this version decides."""
 
 PLANNED_TYPES: Final = frozenset(
-    "authorize capture release refund resolve exchange batch reverse post payment_request".split()
+    ["authorize", "capture", "release", "refund", "resolve", "exchange", "batch", "reverse", "post", "payment_request"]
 )
 """Types of the interface that this version refuses with ``unsupported_type``; the same id may be sent again later."""
 
@@ -191,7 +191,9 @@ def parse_request(tree: dict[str, Any]) -> Decoded | Unreadable:
     model = REQUEST_TYPES.get(kind) if isinstance(kind, str) else None
     if model is None:
         if kind in PLANNED_TYPES:
-            return _unreadable(tree, Malformed("type", "a type that this version decides", shown(kind)), "unsupported_type")
+            return _unreadable(
+                tree, Malformed("type", "a type that this version decides", shown(kind)), "unsupported_type"
+            )
         expected = "one of " + ", ".join(REQUEST_TYPES)
         found = shown(kind) if "type" in tree else "nothing (the field is missing)"
         return _unreadable(tree, Malformed("type", expected, found), "malformed")
@@ -207,9 +209,10 @@ def parse_request(tree: dict[str, Any]) -> Decoded | Unreadable:
 UPDATE_FIELDS: Final = frozenset({"status", "tier", "floor_minor", "ceiling_minor", "attributes"})
 
 
-class _Ids(Record):
-    request_id: RequestId
-    account_id: AccountId
+_IDS: Final[dict[str, TypeAdapter[str]]] = {
+    "request_id": TypeAdapter(RequestId, config=ConfigDict(strict=True)),
+    "account_id": TypeAdapter(AccountId, config=ConfigDict(strict=True)),
+}
 
 
 def _unreadable(
@@ -220,7 +223,7 @@ def _unreadable(
     def readable(name: str) -> str | None:
         value = tree.get(name)
         try:
-            _Ids.__pydantic_validator__.validate_assignment(_Ids.model_construct(), name, value)
+            _IDS[name].validate_python(value)
         except ValidationError:
             return None
         return str(value)
