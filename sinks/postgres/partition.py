@@ -1,0 +1,164 @@
+"""The sink of one partition: journal records in, rows out, from the stored position on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from sinks.postgres.errors import PostgresUnavailable
+from sinks.postgres.metrics import SinkMetrics
+from sinks.postgres.store import Owner, PartitionStore, PositionMoved, claim_ledger
+from streams.journal.errors import JournalHalt
+from streams.journal.follower import Follower
+from streams.journal.log import Log, LogRecord, LogUnavailable
+from streams.journal.reading import Position, Reader, ValidBlock
+
+if TYPE_CHECKING:
+    from sinks.postgres.session import Pool
+
+MAX_BATCH_EVENTS: Final = 5_000
+"""A batch is closed once it has that many events; it holds at most one block more."""
+FETCH_WAIT_S: Final = 0.5
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+_LAG_INTERVAL_S: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class PartitionSink:
+    """Takes one partition and keeps PostgreSQL up with its journal.
+
+    1. Read the genesis; bind the schema to its ledger, or see that it is bound to it.
+    2. Take the partition; go on from the stored position, beginning with the record that was read last.
+    3. Fetch, read by the reading rule, write what was fetched in one transaction (no linger), repeat.
+    4. I/O trouble on either side, or a position that moved: back off, re-read the position row, go on with 3 from there. Another
+       sink_epoch in it: leave (Deposed). So a lost answer to COMMIT is never guessed, and nothing in memory outlives a doubt.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        partition: int,
+        pool: Pool,
+        sink_id: str,
+        schema: str,
+        metrics: SinkMetrics,
+        written: Callable[[int, int], None] = lambda _partition, _seq: None,
+        store: type[PartitionStore] = PartitionStore,
+    ) -> None:
+        """*written* is told (partition, seq) after each commit. *store* is for tests that stop between its steps."""
+        self.log, self.partition, self.pool = log, partition, pool
+        self.sink_id, self.schema, self.metrics = sink_id, schema, metrics
+        self.trouble: str | None = None  # why nothing is being written at the moment
+        self._written, self._store_class = written, store
+        self._store: PartitionStore | None = None
+        self._lag_due = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow the journal until *stop*; the batch at hand is finished. I/O trouble is retried without end, 0.1 to 5 s apart.
+
+        Raises: JournalHalt, PostgresRefused (the partition halts); Deposed; ForeignLedger.
+        """
+        pause = FIRST_PAUSE_S
+        while not stop.is_set():
+            try:
+                follower, store = await self._resume()
+                while not stop.is_set():
+                    await self._step(follower, store)
+                    self.trouble, pause = None, FIRST_PAUSE_S
+            except (LogUnavailable, PostgresUnavailable, PositionMoved) as error:
+                cause = {LogUnavailable: "kafka", PostgresUnavailable: "postgres"}.get(type(error), "position")
+                self.metrics.retries.labels(cause).inc()
+                self.trouble = str(error) or "the position row is not where this sink left it"
+                _log.warning("sink.retry", partition=self.partition, cause=self.trouble, pause_s=pause)
+                await _pause(stop, pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _resume(self) -> tuple[Follower, PartitionStore]:
+        """Begin, or begin again, at the position in the row."""
+        if self._store is None:
+            self._store = await self._take()
+        else:
+            await self._store.reread()
+        store = self._store
+        follower = await Follower.begin(
+            self.log, ledger_id=store.owner.ledger_id, partition=self.partition, position=store.position
+        )
+        self._lag_due = 0.0
+        self._written(self.partition, store.position.seq)
+        return follower, store
+
+    async def _take(self) -> PartitionStore:
+        follower = await Follower.begin(self.log, ledger_id=None, partition=self.partition)
+        genesis, start = follower.reader.genesis, follower.reader.position
+        owner = Owner(sink_id=self.sink_id, ledger_id=genesis.ledger_id, partition=self.partition)
+        await claim_ledger(self.pool, self.schema, owner, genesis.partitions)
+        store = await self._store_class.take(self.pool, owner, start)
+        _log.info("sink.taken", partition=self.partition, sink_epoch=store.sink_epoch, seq=store.position.seq)
+        return store
+
+    async def _step(self, follower: Follower, store: PartitionStore) -> None:
+        """Fetch once and write what came, in as many batches as its size needs."""
+        records = await follower.records(FETCH_WAIT_S)
+        rest = iter(records)
+        while True:
+            blocks, halt = _read(follower.reader, rest)
+            if follower.reader.position != store.position:
+                await self._write(store, blocks, follower.reader.position)
+            elif halt is None:
+                break
+            if halt is not None:  # what is valid in front of it has been written
+                raise halt
+        await self._measure(follower, caught_up=not records)
+
+    async def _write(self, store: PartitionStore, blocks: list[ValidBlock], after: Position) -> None:
+        started = time.monotonic()
+        batch = await store.write(blocks, after)
+        self.metrics.commit_seconds.observe(time.monotonic() - started)
+        self.metrics.batch_rows.observe(batch.rows)
+        self.metrics.events.inc(batch.events)
+        self._written(self.partition, after.seq)
+
+    async def _measure(self, follower: Follower, *, caught_up: bool) -> None:
+        """Lag, at most once a second."""
+        now = time.monotonic()
+        if now < self._lag_due:
+            return
+        self._lag_due = now + _LAG_INTERVAL_S
+        position, label = follower.reader.position, str(self.partition)
+        behind = await self.log.end_offset() - position.next_offset
+        self.metrics.lag_records.labels(label).set(0 if caught_up else max(0, behind))
+        age = max(0.0, time.time() - position.at / 1000)
+        self.metrics.lag_seconds.labels(label).set(0.0 if behind <= 0 or caught_up else age)
+        self.metrics.seq.labels(label).set(position.seq)
+
+
+def _read(reader: Reader, records: Iterator[LogRecord]) -> tuple[list[ValidBlock], JournalHalt | None]:
+    """The valid blocks among the next *records*, until they make a full batch or the reading rule halts."""
+    blocks: list[ValidBlock] = []
+    events = 0
+    for record in records:
+        try:
+            verdict = reader.read(record)
+        except JournalHalt as halt:
+            return blocks, halt
+        if isinstance(verdict, ValidBlock):
+            blocks.append(verdict)
+            events += len(verdict.events)
+            if events >= MAX_BATCH_EVENTS:
+                break
+    return blocks, None
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait *seconds*, or less if *stop* comes."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
