@@ -58,7 +58,9 @@ class Follower:
         Raises: JournalLoss if what was read is not there; LogUnavailable (call again: it will confirm first).
         """
         if self._resume_at != self.reader.position.next_offset:
-            return await self._confirmed()
+            found, end = await self._confirmed()
+            if found or self._cursor >= end:
+                return found
         try:
             found, self._cursor = await self.log.fetch(self._cursor, wait_s)
         except LogUnavailable:
@@ -93,8 +95,8 @@ class Follower:
         behind = self.reader.position.next_offset
         return self._resume_at == behind and max(behind, self._cursor) >= end
 
-    async def _confirmed(self) -> list[LogRecord]:
-        """Compare the last record that was read, and return what follows it."""
+    async def _confirmed(self) -> tuple[list[LogRecord], int]:
+        """Compare the last record that was read; return what was fetched behind it, and the log end before that."""
         reader, here = self.reader, self.reader.position.next_offset - 1
         start, end = await self.log.start_offset(), await self.log.end_offset()
         if start > 0:
@@ -111,7 +113,7 @@ class Follower:
         reader.confirm(found[0], end)
         self._cursor = cursor
         self._hand_out(found[1:])
-        return found[1:]
+        return found[1:], end
 
     def _hand_out(self, found: list[LogRecord]) -> None:
         self._resume_at = found[-1].offset + 1 if found else self.reader.position.next_offset

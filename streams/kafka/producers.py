@@ -151,8 +151,8 @@ class Producer:
         alive = [c for c in producer.client._conns.values() if c.connected()]  # noqa: SLF001  # nor shows them
         if alive or (task is not None and not task.done()):
             raise ClientLeak(
-                f"a producer could not be closed within {timeout_s} s: {len(alive)} open connection(s), sender "
-                f"{'running' if task is not None and not task.done() else 'ended'}; the process ends, or it might append"
+                f"a producer is not closed after {timeout_s} s: {len(alive)} open connection(s), sender "
+                f"{'running' if task is not None and not task.done() else 'ended'}; the process must end"
             )
 
     async def _drop_connections(self, deadline: float) -> None:
