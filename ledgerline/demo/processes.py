@@ -58,7 +58,9 @@ async def await_ready(process: Process, http: aiohttp.ClientSession) -> None:
         async with asyncio.timeout(READY_WITHIN_S):
             while not await _is_ready(process, http):
                 if process.running.poll() is not None:
-                    raise UnreachableError(f"{process.name} ended with exit code {process.running.returncode}: {tail(process)}")
+                    raise UnreachableError(
+                        f"{process.name} ended with exit code {process.running.returncode}: {tail(process)}"
+                    )
                 await asyncio.sleep(ASK_EVERY_S)
     except TimeoutError:
         raise UnreachableError(f"{process.name} was not ready within {READY_WITHIN_S:.0f} s: {tail(process)}") from None

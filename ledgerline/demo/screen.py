@@ -37,7 +37,6 @@ class Progress:
         self._latencies_before: deque[tuple[float, int]] = deque([(self._began, 0)])
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._plain_at = 0.0
-        self.workers = ""
 
     def __enter__(self) -> "Progress":
         if self._live:
@@ -48,7 +47,7 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def show(self, sent: int, seen: Seen, posted: int) -> None:
+    def show(self, sent: int, seen: Seen, posted: int, workers: str) -> None:
         """Take in and show the totals of this moment."""
         now = time.monotonic()
         self._samples.append(Sample(at_s=now, sent=sent, answered=seen.answered, posted=posted))
@@ -68,7 +67,7 @@ class Progress:
             "p99": _milliseconds(percentile(recent, 0.99)),
             "unanswered": f"{sent - seen.answered:,}",
             "sink lag": f"{max(0, sum(seen.seqs.values()) - posted):,}",
-            "workers": self.workers,
+            "workers": workers,
         }
         if self._live:
             self._live.update(_row(cells))

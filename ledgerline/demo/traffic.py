@@ -29,7 +29,13 @@ RECENT: Final = 2_000
 
 Kind = Literal["payment", "duplicate", "near_duplicate", "conflict", "over_limit", "malformed"]
 
-PER_THOUSAND: Final[dict[Kind, int]] = {"duplicate": 20, "near_duplicate": 10, "conflict": 5, "over_limit": 5, "malformed": 5}
+PER_THOUSAND: Final[dict[Kind, int]] = {
+    "duplicate": 20,
+    "near_duplicate": 10,
+    "conflict": 5,
+    "over_limit": 5,
+    "malformed": 5,
+}
 """How many of a thousand requests are of each troublesome kind; the others are payments of the sample."""
 
 DEMO_BUNDLE: Final = Bundle.model_validate(
