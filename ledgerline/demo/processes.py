@@ -53,7 +53,7 @@ def start(name: str, arguments: list[str], environment: dict[str, str], home: Pa
 
 
 async def await_ready(process: Process, http: aiohttp.ClientSession) -> None:
-    """Return when ``/readyz`` of *process* answers 200; raises UnreachableError with the end of its log if it does not."""
+    """Return when ``/readyz`` of *process* answers 200; raises UnreachableError with the end of its log."""
     try:
         async with asyncio.timeout(READY_WITHIN_S):
             while not await _is_ready(process, http):

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -27,7 +27,7 @@ class Sample:
 
 
 class Progress:
-    """A live table on a terminal, otherwise a line every 5 seconds. Rates and latencies are those of the last 3 seconds."""
+    """A live table on a terminal, otherwise a line every 5 seconds. Rates and latencies: of the last 3 seconds."""
 
     def __init__(self, console: Console, requests: int) -> None:
         self._console = console
@@ -38,7 +38,7 @@ class Progress:
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._plain_at = 0.0
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         if self._live:
             self._live.start()
         return self

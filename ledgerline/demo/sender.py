@@ -31,7 +31,7 @@ class Sender:
         self.sent = 0
 
     async def send(self, outbound: list[Outbound]) -> None:
-        """Append *outbound*, in order per partition. After an error the same bytes are sent again: the ids are the same."""
+        """Append *outbound*, in order per partition. After an error the same bytes are sent again."""
         groups: defaultdict[int, list[Outgoing]] = defaultdict(list)
         for one in outbound:
             groups[partition_of(one.key, self._partitions)].append(Outgoing(one.key, one.value))

@@ -1,13 +1,14 @@
 """What the demo sends: the payments of the bundled sample, with troublesome requests mixed in at stated rates.
 
-The sample is simulated and its time is compressed: the payments keep their order, ``requested_at`` is the moment of sending.
+The sample is simulated and its time is compressed: the payments keep their order, ``requested_at`` is
+the moment of sending.
 """
 
 import csv
 import gzip
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -65,7 +66,7 @@ DEMO_BUNDLE: Final = Bundle.model_validate(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
-    """One payment of the sample: from the customer's account to the merchant's settlement account on the same partition."""
+    """One payment of the sample: from the customer to the merchant's settlement account on the same partition."""
 
     payer: str
     payee: str
@@ -160,7 +161,7 @@ class Traffic:
     """The stream of payments with trouble mixed in; the same *seed* gives the same kinds in the same order."""
 
     def __init__(self, payments: Sequence[Payment], requests: int, seed: int) -> None:
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - reproducible traffic, not a secret
         self._payments = iter(payments)
         self._left = requests
         self._number = 0
@@ -233,7 +234,7 @@ def _transfer(request_id: str, payment: Payment, amount_minor: int, now_ms: int,
 def _request(
     request_id: str,
     account: str,
-    fields: dict[str, str | int],
+    fields: Mapping[str, object],
     now_ms: int,
     kind: Kind | Literal["open_account", "deposit"],
 ) -> Outbound:

@@ -21,7 +21,10 @@ def clean_copy() -> Iterator[Path]:
     """What git would hand to a newcomer: the tracked files and the new ones that it does not ignore."""
     folder = Path(tempfile.mkdtemp(prefix="ledgerline-readme-"))
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).exists():
