@@ -17,13 +17,13 @@ def declared() -> set[str]:
 def documented() -> dict[str, str]:
     """Package name to version, from the tables of docs/dependencies.md."""
     rows = re.findall(
-        r"^\| ([a-z0-9-]+)(?: `\[\w+\]`)? \| ([0-9.]+) \|", (ROOT / "docs/dependencies.md").read_text(), re.M
+        r"^\| ([a-z0-9-]+)(?: `\[\w+\]`)? \| ([0-9.]+) \|", (ROOT / "docs/dependencies.md").read_text(), re.MULTILINE
     )
     return dict(rows)
 
 
 def pinned() -> dict[str, str]:
-    return dict(re.findall(r"^([a-z0-9-]+)==([0-9.]+)", (ROOT / "requirements.txt").read_text(), re.M))
+    return dict(re.findall(r"^([a-z0-9-]+)==([0-9.]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
 
 
 def test_every_direct_dependency_is_explained_and_no_other() -> None:
