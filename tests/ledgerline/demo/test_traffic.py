@@ -1,5 +1,6 @@
 """The demo's traffic: what it claims to send is what it sends."""
 
+import gzip
 from collections import Counter
 from pathlib import Path
 
@@ -61,8 +62,6 @@ def test_every_breakage_breaks_a_request() -> None:
 
 
 def test_a_sample_that_is_shorter_than_wanted_starts_again(tmp_path: Path) -> None:
-    import gzip
-
     path = tmp_path / "sample.csv.gz"
     path.write_bytes(
         gzip.compress(b"ts_s,account,merchant,category,amount_minor,fraud\n0,1,2,3,450,0\n9,4,5,6,700,1\n")
