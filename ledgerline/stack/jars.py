@@ -3,14 +3,22 @@
 import contextlib
 import hashlib
 import importlib.resources
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ledgerline.errors import ConfigurationError, LedgerlineError, UnreachableError
+from ledgerline.errors import ConfigurationError, UnreachableError
 
 KAFKA_VERSION = "4.3.1"
 COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-nop:1.7.36"
+
+SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # Alpine, macOS
+)
 
 Report = Callable[[str], None]
 
@@ -69,19 +77,37 @@ def download(partial: Path, report: Report) -> None:
     resolver = PythonResolver(progress_callback=progress(total, report))
     context = MavenContext(resolver=resolver, repo_cache=partial / "repository")
     try:
-        environment = EnvironmentBuilder(context=context, cache_dir=partial / "cache").from_endpoint(COORDINATES)
+        with system_certificates():
+            environment = EnvironmentBuilder(context=context, cache_dir=partial / "cache").from_endpoint(COORDINATES)
         (partial / "checked").mkdir()
         for jar in environment.path.rglob("*.jar"):
             shutil.move(jar.resolve(), partial / "checked" / jar.name)
-    except LedgerlineError:
-        raise
     except Exception as error:  # jgo raises bare RuntimeErrors and whatever its HTTP client raises
         message = (
             f"Apache Kafka {KAFKA_VERSION} could not be downloaded from Maven Central:"
-            f" {type(error).__name__}: {error}; check the network (behind a proxy set HTTPS_PROXY) and run the same"
-            " command again, or set LEDGERLINE_KAFKA to a running broker"
+            f" {type(error).__name__}: {error}; check the network (behind a proxy set HTTPS_PROXY, and"
+            " REQUESTS_CA_BUNDLE if it has a certificate of its own) and run the same command again, or set"
+            " LEDGERLINE_KAFKA to a running broker"
         )
         raise UnreachableError(message) from error
+
+
+@contextlib.contextmanager
+def system_certificates() -> Iterator[None]:
+    """Let jgo's HTTP client trust what this system, or pip on it, trusts; its own list lacks a company's proxy."""
+    variable = "REQUESTS_CA_BUNDLE"
+    named = (os.environ.get(name) for name in (variable, "CURL_CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT"))
+    bundle = next((file for file in (*named, *SYSTEM_BUNDLES) if file and Path(file).is_file()), None)
+    before = os.environ.get(variable)
+    if bundle is not None:
+        os.environ[variable] = bundle
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(variable, None)
+        else:
+            os.environ[variable] = before
 
 
 def progress(
