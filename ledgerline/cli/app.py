@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ledgerline.cli import stack
+from ledgerline.cli import demo, ledger, reads, send, stack
 from ledgerline.errors import LedgerlineError
 
 app = typer.Typer(
@@ -14,7 +14,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-stack.add_to(app)
+for group in (stack, demo, ledger, send, reads):
+    group.add_to(app)
 
 
 def main() -> None:

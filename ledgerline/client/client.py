@@ -5,7 +5,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Any, Final, Self
 
 from pydantic import ValidationError
@@ -115,7 +115,7 @@ class Client:
         timeout: float,
         final: bool = False,
         under_way: int = 1_000,
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """Send *requests* in order, at most *under_way* at a time, and yield what became of each, in the same order.
 
         *timeout* is that of each request. Refused and unanswered requests are yielded as values and end nothing.

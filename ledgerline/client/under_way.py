@@ -56,7 +56,7 @@ class UnderWay:
         else:
             known = f"it was not sent to {self.to} yet"
         then = (
-            "send the same request again (NoAnswer.request, with the same request_id and requested_at), "
+            "send the same request again (the same request_id and requested_at), "
             f"or look it up: ledgerline outcome {its.request_id}"
         )
         return NoAnswer(its.request, f"no {wanted} within {waited:.1f} s; {known}; {then}")

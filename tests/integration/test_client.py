@@ -84,8 +84,8 @@ async def create_topics(kafka: str, names: list[str]) -> None:
         for name in names:
             await admin.create_topic(NewTopic(name=name, partitions=PARTITIONS, replication_factor=1, configs={}))
         async with asyncio.timeout(20):
-            while len(await admin.describe_topics(names)) < len(names):
-                await asyncio.sleep(0.02)  # noqa: ASYNC110 - the broker tells by being asked
+            while len(await admin.describe_topics(names)) < len(names):  # noqa: ASYNC110 - the broker only tells by being asked
+                await asyncio.sleep(0.02)
     finally:
         await admin.close()
 
@@ -312,5 +312,5 @@ async def test_starting_without_a_broker_says_where_it_looked() -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - what is waited for has no event
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)

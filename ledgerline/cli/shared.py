@@ -1,0 +1,121 @@
+"""What the commands share: where the servers are, how failures become exit codes, how output looks."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any, Final, TypeVar
+
+import asyncpg
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ledgerline.errors import ConfigurationError, HaltedError, LedgerlineError, UnreachableError
+from ledgerline.settings import Settings, database_name, with_database
+from ledgerline.stack import local
+from schemas.currencies import EXPONENTS, format_amount
+from sinks.postgres.errors import ForeignLedger, PostgresUnavailable, SchemaMismatch
+from streams.init import InitRefused
+from streams.journal.errors import JournalHalt, NoGenesis, WrongLedger
+from streams.journal.log import LogUnavailable
+from streams.kafka import KafkaFailure, UnknownTopic
+
+PIPE_WIDTH: Final = 10_000
+"""Width of output that is not a terminal: nothing is ever wrapped or cut there."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run *work*; failures of servers and ledgers become errors with a message and an exit code."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # every failure of it is reported once, by us
+    try:
+        return asyncio.run(work)
+    except (NoGenesis, WrongLedger, InitRefused, ForeignLedger, SchemaMismatch) as error:
+        raise ConfigurationError(str(error)) from error
+    except JournalHalt as error:
+        raise HaltedError(str(error)) from error
+    except UnknownTopic as error:
+        raise ConfigurationError(f"{error}; run `ledgerline init`, or check LEDGERLINE_PREFIX") from error
+    except (KafkaFailure, LogUnavailable) as error:
+        raise UnreachableError(
+            f"Kafka does not answer: {error}; check LEDGERLINE_KAFKA and `ledgerline status`"
+        ) from error
+    except PostgresUnavailable as error:
+        raise _postgres_failure(error) from error
+
+
+def _postgres_failure(error: PostgresUnavailable) -> LedgerlineError:
+    if isinstance(error.__cause__, (asyncpg.InvalidCatalogNameError, asyncpg.UndefinedTableError)):
+        return ConfigurationError(
+            f"PostgreSQL holds no ledger here: {error}; run `ledgerline init`, or check LEDGERLINE_PREFIX"
+        )
+    return UnreachableError(f"PostgreSQL does not answer: {error}; check LEDGERLINE_POSTGRES and `ledgerline status`")
+
+
+def kafka_address(settings: Settings) -> str:
+    """The bootstrap servers, for a command that needs Kafka only. Raises UnreachableError."""
+    stack = local.running(settings.layout)
+    address = settings.kafka or (stack.kafka.address if stack.kafka else None)
+    if address is None:
+        raise UnreachableError(
+            f"no Kafka: the local stack in {settings.home} is not running; run `ledgerline up --detach`, or set "
+            "LEDGERLINE_KAFKA"
+        )
+    return address
+
+
+def postgres_dsn(settings: Settings) -> str:
+    """The DSN of the ledger's database, for a command that needs PostgreSQL only. Raises UnreachableError."""
+    if settings.postgres is not None:
+        return settings.postgres.get_secret_value()
+    stack = local.running(settings.layout)
+    if stack.postgres is None:
+        raise UnreachableError(
+            f"no PostgreSQL: the local stack in {settings.home} is not running; run `ledgerline up --detach`, or set "
+            "LEDGERLINE_POSTGRES"
+        )
+    return with_database(stack.postgres.address, database_name(settings.prefix))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Colours on a terminal only; elsewhere lines of any length."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
+
+
+def table(*columns: str, right: frozenset[str] = frozenset()) -> Table:
+    """A table without lines; *right* names the columns of numbers. Ids are folded rather than cut."""
+    found = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in columns:
+        found.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return found
+
+
+def print_json(value: object) -> None:
+    """One JSON document, indented."""
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def print_json_line(value: object) -> None:
+    """One JSON value on one line."""
+    typer.echo(orjson.dumps(value).decode())
+
+
+def money(amount_minor: int | None, currency: str | None) -> str:
+    """An amount as people write it, in its currency's digits; empty for none."""
+    if amount_minor is None:
+        return ""
+    if currency is None or currency not in EXPONENTS:
+        return str(amount_minor)
+    return format_amount(amount_minor, currency)
+
+
+def fail(message: str, code: int = 1) -> typer.Exit:
+    """Say on stderr why the command did not do what was asked; raise what is returned."""
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(code)
