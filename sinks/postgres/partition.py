@@ -62,6 +62,11 @@ class PartitionSink:
         self._store: PartitionStore | None = None
         self._lag_due = 0.0
 
+    @property
+    def next_offset(self) -> int | None:
+        """Of the stored position; None before the partition was taken."""
+        return None if self._store is None else self._store.position.next_offset
+
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the journal until *stop*; the batch at hand is finished. I/O trouble is retried without end, 0.1 to 5 s apart.
 
@@ -79,7 +84,7 @@ class PartitionSink:
                 self.metrics.retries.labels(cause).inc()
                 self.trouble = str(error) or "the position row is not where this sink left it"
                 _log.warning("sink.retry", partition=self.partition, cause=self.trouble, pause_s=pause)
-                await _pause(stop, pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+                await pause_unless(stop, pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
     async def _resume(self) -> tuple[Follower, PartitionStore]:
@@ -158,7 +163,7 @@ def _read(reader: Reader, records: Iterator[LogRecord]) -> tuple[list[ValidBlock
     return blocks, None
 
 
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
+async def pause_unless(stop: asyncio.Event, seconds: float) -> None:
     """Wait *seconds*, or less if *stop* comes."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
