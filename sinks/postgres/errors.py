@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PostgresUnavailable(Exception):
-    """No answer, no connection, no room, a lock or a time-out: the same may succeed later. Lag grows, nothing is lost."""
+    """No answer, connection or room, a lock or a time-out: the same may succeed later. Lag grows, nothing is lost."""
 
 
 class PostgresRefused(Exception):
@@ -16,8 +16,8 @@ class ForeignLedger(Exception):
 
     def __init__(self, schema: str, expected: str, found: str) -> None:
         super().__init__(
-            f"schema {schema!r}: expected the rows of {expected}, found those of {found}; nothing was written: use a database "
-            "of its own for each ledger, and a schema of its own for each sink_id"
+            f"schema {schema!r}: expected the rows of {expected}, found those of {found}; nothing was written: use a "
+            "database of its own for each ledger, and a schema of its own for each sink_id"
         )
 
 
@@ -36,6 +36,6 @@ class Deposed(Exception):
 
     def __init__(self, partition: int, mine: int, found: int) -> None:
         super().__init__(
-            f"Deposed: partition {partition}: expected my sink_epoch {mine}, found {found}; this sink leaves the partition, "
-            "nothing of its last batch counts"
+            f"Deposed: partition {partition}: expected my sink_epoch {mine}, found {found}; this sink leaves the "
+            "partition, nothing of its last batch counts"
         )

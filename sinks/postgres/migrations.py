@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -24,10 +25,9 @@ async def ensure_database(admin_dsn: str, name: str) -> str:
         with failures(f"create database {name}"):
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
                 quoted = await connection.fetchval("SELECT quote_ident($1)", name)
-                try:
+                # Another `init` may be faster.
+                with contextlib.suppress(asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
                     await connection.execute(f"CREATE DATABASE {quoted}")
-                except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
-                    pass  # another `init` was faster
     return urlunsplit(urlsplit(admin_dsn)._replace(path=f"/{name}"))
 
 
@@ -35,11 +35,12 @@ async def migrate(dsn: str, schema: str = SCHEMA) -> int:
     """Apply the migrations that *schema* does not have yet, all or none; return how many those were.
 
     1. Roles (they belong to the server, so their creation is repeatable and comes first).
-    2. Under an advisory lock, in one transaction, as ``ledgerline_owner``: the schema, each missing migration, and a row in
-       ``migrations`` with its SHA-256. A crash anywhere leaves the schema as it was.
+    2. Under an advisory lock, in one transaction, as ``ledgerline_owner``: the schema, each missing migration, and a
+       row in ``migrations`` with its SHA-256. A crash anywhere leaves the schema as it was.
 
     The user must be a superuser, or have CREATEROLE and CREATE on the database, or be a member of the three roles.
-    Raises SchemaMismatch if the schema is newer than this program or a migration in it has another text; PostgresUnavailable.
+    Raises SchemaMismatch if the schema is newer than this program or a migration in it has another text;
+    PostgresUnavailable.
     """
     async with session(dsn, schema) as connection:
         with failures("create the roles"):

@@ -38,8 +38,9 @@ class PartitionSink:
     1. Read the genesis; bind the schema to its ledger, or see that it is bound to it.
     2. Take the partition; go on from the stored position, beginning with the record that was read last.
     3. Fetch, read by the reading rule, write what was fetched in one transaction (no linger), repeat.
-    4. I/O trouble on either side, or a position that moved: back off, re-read the position row, go on with 3 from there. Another
-       sink_epoch in it: leave (Deposed). So a lost answer to COMMIT is never guessed, and nothing in memory outlives a doubt.
+    4. I/O trouble on either side, or a position that moved: back off, re-read the position row, go on with 3 from
+       there. Another sink_epoch in it: leave (Deposed). So a lost answer to COMMIT is never guessed, and nothing in
+       memory outlives a doubt.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class PartitionSink:
         return None if self._store is None else self._store.position.next_offset
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow the journal until *stop*; the batch at hand is finished. I/O trouble is retried without end, 0.1 to 5 s apart.
+        """Follow the journal until *stop*; the batch at hand is finished. I/O trouble is retried, 0.1 to 5 s apart.
 
         Raises: JournalHalt, PostgresRefused (the partition halts); Deposed; ForeignLedger.
         """

@@ -40,7 +40,8 @@ async def wait_for(
 ) -> None:
     """Return as soon as PostgreSQL holds everything of *partition* up to *seq*: what was decided can then be queried.
 
-    Asks again at intervals of 10 to 200 ms. Raises TimeoutError after *timeout_s*, naming how far it got; PostgresUnavailable.
+    Asks again at intervals of 10 to 200 ms. Raises TimeoutError after *timeout_s*, naming how far it got;
+    PostgresUnavailable.
     """
     loop = asyncio.get_running_loop()
     deadline, pause = loop.time() + timeout_s, _FIRST_PAUSE_S

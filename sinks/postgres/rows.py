@@ -1,4 +1,7 @@
-"""From journal events to rows: what a batch of one partition adds to the ledger. Pure; total over what the engine can accept."""
+"""From journal events to rows: what a batch of one partition adds to the ledger.
+
+Pure; total over what the engine can accept.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 import orjson
 
@@ -25,8 +28,9 @@ _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 @dataclass(kw_only=True, slots=True)
 class Batch:
-    """The rows of some consecutive blocks, in the column order of ``COLUMNS``. Mutable while it is filled, then written whole.
+    """The rows of some consecutive blocks, in the column order of ``COLUMNS``.
 
+    Mutable while it is filled, then written whole.
     *terms* and *deltas* are netted: one per account, however often the batch touches it.
     """
 
@@ -100,16 +104,25 @@ def instant(milliseconds: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
+class _Target(NamedTuple):
+    """What the rows of a block's events are made of besides the event."""
+
+    batch: Batch
+    partition: int
+    raw: memoryview
+    keys: Mapping[str, int]
+
+
 def add_block(batch: Batch, partition: int, block: ValidBlock, keys: Mapping[str, int]) -> None:
     """Add the rows of *block*; *keys* holds every account that it mentions."""
-    raw, seq = block.raw, block.headers.seq
+    target, seq = _Target(batch, partition, block.raw, keys), block.headers.seq
     at_ms, at = -1, _EPOCH
     for event in block.events:
         if event.at != at_ms:
             at_ms, at = event.at, instant(event.at)
         match event:
             case Answer():
-                _add_answer(batch, partition, seq, at, event, raw, keys)
+                _add_answer(target, seq, at, event)
             case Skip():
                 batch.skips.append((seq, at, partition, event.offset, event.reason))
             case ConfigPickup():
@@ -123,9 +136,8 @@ def add_block(batch: Batch, partition: int, block: ValidBlock, keys: Mapping[str
     batch.events += len(block.events)
 
 
-def _add_answer(
-    batch: Batch, partition: int, seq: int, at: datetime, answer: Answer, raw: memoryview, keys: Mapping[str, int]
-) -> None:
+def _add_answer(target: _Target, seq: int, at: datetime, answer: Answer) -> None:
+    batch, partition, raw, keys = target
     request_id, kind = answer.request_id, answer.type
     batch.decisions.append(
         (
@@ -213,6 +225,7 @@ def terms_row(key: int, terms: AccountTerms) -> Row:
 def without_nul(text: bytes) -> bytes:
     r"""*text* with each escaped NUL (``\u0000``) replaced by U+FFFD: jsonb cannot hold it, json and Kafka can.
 
-    No request with a NUL is decided, but an explanation might quote one that was refused. The sink stores it all the same.
+    No request with a NUL is decided, but an explanation might quote one that was refused. The sink stores it all the
+    same.
     """
     return _NUL.sub(rb"\1\\ufffd", text) if rb"\u0000" in text else text

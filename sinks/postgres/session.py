@@ -33,7 +33,7 @@ _REFUSED: Final = {"22", "23", "P0"}
 
 @contextlib.contextmanager
 def failures(doing: str) -> Iterator[None]:
-    """Turn what asyncpg and sockets raise into ``PostgresUnavailable`` or ``PostgresRefused``, saying what was being done."""
+    """Turn what asyncpg and sockets raise into ``PostgresUnavailable`` or ``PostgresRefused``, saying what was done."""
     try:
         yield
     except asyncpg.PostgresError as error:
@@ -71,7 +71,10 @@ async def session(dsn: str, schema: str = SCHEMA) -> AsyncIterator[asyncpg.Conne
 
 
 def writer_pool(dsn: str, schema: str, connections: int) -> Pool:
-    """Sessions for a sink: the writer role's rights whoever logs in, JSON passed as the bytes it is. Connects when used."""
+    """Sessions for a sink: the writer role's rights whoever logs in, JSON passed as the bytes it is.
+
+    Await it before use; it connects when used.
+    """
     return asyncpg.create_pool(
         dsn,
         min_size=0,

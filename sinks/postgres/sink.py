@@ -43,8 +43,8 @@ _log = structlog.get_logger(__name__)
 class Sink:
     """Keeps PostgreSQL up with the journals of the partitions that its consumer group assigns to it.
 
-    *halted* maps each partition that stopped to its cause; the others go on. Several sinks with one *sink_id* share the work;
-    another *sink_id* needs a schema of its own.
+    *halted* maps each partition that stopped to its cause; the others go on. Several sinks with one *sink_id* share
+    the work; another *sink_id* needs a schema of its own.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Sink:
         membership: Membership | None = None,
         store: type[PartitionStore] = PartitionStore,
     ) -> None:
-        """Connects to nothing yet. *membership* None: the consumer group. *store* is for tests that stop between the steps of a write."""
+        """Connects to nothing yet. *membership* None: the consumer group. *store* is for tests that stop in a write."""
         self.kafka, self.topics, self.dsn = kafka, Topics(prefix), dsn
         self.sink_id, self.schema = sink_id, schema
         self.metrics = SinkMetrics(registry or CollectorRegistry())
@@ -89,8 +89,8 @@ class Sink:
     async def run(self, stop: asyncio.Event) -> None:
         """Write until *stop*; then finish the batches at hand and leave the group.
 
-        A slow or absent Kafka or PostgreSQL is waited for, without end. Raises: SchemaMismatch, ForeignLedger (nothing is
-        written); anything else that escapes is a defect.
+        A slow or absent Kafka or PostgreSQL is waited for, without end. Raises: SchemaMismatch, ForeignLedger
+        (nothing is written); anything else that escapes is a defect.
         """
         await self._await_schema(stop)
         pool = await writer_pool(self.dsn, self.schema, CONNECTIONS)
@@ -192,7 +192,7 @@ class Sink:
         self._progress = asyncio.Event()
 
     async def _leave(self, partitions: list[int]) -> None:
-        """Stop *partitions* once their batches at hand are finished; after DRAIN_TIMEOUT_S cut them off, which is as safe."""
+        """Stop *partitions* once their batches at hand are finished; after DRAIN_TIMEOUT_S cut them off, as safely."""
         leaving = {p: self._tasks[p] for p in partitions}
         for task in leaving.values():
             task.stop.set()
@@ -206,7 +206,10 @@ class Sink:
             await self._ended(partition, task)
 
     async def _ended(self, partition: int, task: _Task) -> None:
-        """Say how a partition's task ended. Whatever is wrong with it, the others go on; a foreign schema ends the process."""
+        """Say how a partition's task ended. Whatever is wrong with it, the others go on.
+
+        Only a schema that is not ours ends the process.
+        """
         del self._tasks[partition]
         await task.log.close()
         label = str(partition)

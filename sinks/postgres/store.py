@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -74,17 +75,17 @@ class PartitionStore:
     async def take(cls, pool: Pool, owner: Owner, start: Position) -> PartitionStore:
         """Take the partition: from now on no earlier taker can commit. *start* is the position behind the genesis.
 
-        1. Create the row at *start*, unless there is one. 2. Count its sink_epoch up and read it whole, in one statement.
-        A crash between the two leaves a row that says "nothing written yet", which is true. Waits for the row while another
-        sink's transaction holds it (PostgresUnavailable after the lock time-out).
+        1. Create the row at *start*, unless there is one.
+        2. Count its sink_epoch up and read it whole, in one statement.
+
+        A crash between the two leaves a row that says "nothing written yet", which is true. Waits for the row while
+        another sink's transaction holds it (PostgresUnavailable after the lock time-out).
         """
         key = (owner.sink_id, owner.ledger_id, owner.partition)
         with failures(f"take partition {owner.partition}"):
             async with pool.acquire() as connection:
-                try:
+                with contextlib.suppress(asyncpg.UniqueViolationError):  # another sink created it at the same moment
                     await connection.execute(statement("create_position"), *key, *_values(start))
-                except asyncpg.UniqueViolationError:
-                    pass  # another sink created it at the same moment
                 row = await connection.fetchrow(statement("take_partition"), *key)
         assert row is not None, "the position row is never deleted"
         return cls(pool, owner, row["sink_epoch"], position_of(row))
@@ -112,8 +113,8 @@ class PartitionStore:
         3. Apply the balance deltas, one per account.
         4. COMMIT. The database checks that the rows behind the position are exactly the events it moved over.
 
-        A crash before 4 leaves nothing. A lost answer to 4 leaves all or nothing: the position row says which, and ``reread``
-        asks it. Nothing is ever written twice, because 1 finds the position moved.
+        A crash before 4 leaves nothing. A lost answer to 4 leaves all or nothing: the position row says which, and
+        ``reread`` asks it. Nothing is ever written twice, because 1 finds the position moved.
         Raises: PositionMoved, PostgresRefused, PostgresUnavailable. The session of a failed transaction is ended.
         """
         with failures(f"write seq {self.position.seq + 1} to {after.seq} of partition {self.owner.partition}"):
@@ -173,8 +174,8 @@ class PartitionStore:
             _expect(done, len(keys), "account_terms")
         if batch.deltas:
             touched = sorted(batch.deltas)
-            debits, credits, seqs = zip(*(batch.deltas[key] for key in touched), strict=True)
-            done = await connection.execute(statement("apply_deltas"), touched, debits, credits, seqs)
+            debited, credited, seqs = zip(*(batch.deltas[key] for key in touched), strict=True)
+            done = await connection.execute(statement("apply_deltas"), touched, debited, credited, seqs)
             _expect(done, len(touched), "account_counters")
 
     async def commit(self, connection: Connection) -> None:
@@ -194,8 +195,8 @@ class PartitionStore:
         except KeyError as error:
             partition = self.owner.partition
             raise PostgresRefused(
-                f"seq {blocks[0].headers.seq} to {blocks[-1].last_seq} of partition {partition}: expected an account with key "
-                f"{error} in account_terms or opened here, found none: rows are missing"
+                f"seq {blocks[0].headers.seq} to {blocks[-1].last_seq} of partition {partition}: expected an account "
+                f"with key {error} in account_terms or opened here, found none: rows are missing"
             ) from error
         return batch
 

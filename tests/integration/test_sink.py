@@ -13,8 +13,8 @@ from sinks.postgres.migrations import ensure_database, migrate
 from sinks.postgres.readers import sink_position, wait_for
 from sinks.postgres.session import session
 from sinks.postgres.sink import Sink
-from streams.kafka import Admin, NewTopic, Partition
 from streams.journal.kafka_log import KafkaLog
+from streams.kafka import Admin, NewTopic, Partition
 from streams.topics import Topics
 from tests.sinks.journals import LEDGER, Journal, Message, payments
 

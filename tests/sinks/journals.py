@@ -52,7 +52,9 @@ def genesis_of(partition: int, partitions: int = 4, ledger_id: str = LEDGER) -> 
 
 
 class Journal:
-    """The journal of one partition. Methods named after events collect them; ``block`` returns the record that holds them."""
+    """The journal of one partition. Methods named after events collect them; ``block`` returns the record that holds
+    them.
+    """
 
     def __init__(self, partition: int = 3, ledger_id: str = LEDGER) -> None:
         self.partition = partition
