@@ -69,7 +69,7 @@ class Habits(NamedTuple):
     """What the score compares a payment with: the profile behind the last accepted one, made at ``at``."""
 
     at: int
-    count: int
+    payments: int
     log_mean: int
     log_deviation: int
     rate: int
@@ -79,7 +79,8 @@ class Habits(NamedTuple):
 class Account:
     """A customer's account; mutable. Amounts are minor units of ``currency``.
 
-    ``usage`` counts towards limits by request type; ``hours`` holds the UTC hour of day of each of the last 64 payments.
+    ``usage`` counts towards limits by request type; ``hours`` holds the UTC hour of day of each of the last 64
+    payments.
     """
 
     __slots__ = (
@@ -143,8 +144,8 @@ def available_minor(account: Account, floor_minor: int, ceiling_minor: int | Non
 class Book:
     """Everything that ``decide`` reads and ``evolve`` changes; one per partition, folded from its journal.
 
-    ``seq`` and ``at`` are those of the last event; ``next_offset`` is the first undecided offset of each input topic and
-    ``config_offset`` that of ``config``. ``versions`` maps the name of every bundle that was ever in force to its hash.
+    ``seq`` and ``at`` are those of the last event; ``next_offset`` is the first undecided offset of each input topic
+    and ``config_offset`` that of ``config``. ``versions`` maps the name of every bundle that was ever in force to its hash.
     """
 
     __slots__ = (

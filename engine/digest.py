@@ -1,4 +1,4 @@
-"""The hash of a whole book: two books with equal state have equal hashes, in any process, whatever the order of its dicts."""
+"""The hash of a whole book: equal states have equal hashes, in any process, whatever the order of their dicts."""
 
 import hashlib
 from collections.abc import Iterator

@@ -24,8 +24,8 @@ def payment_digest(payer: str, payee: str, amount_minor: int) -> bytes:
 class RecentPayments:
     """The accepted transfers of a partition, whatever rules are in force; mutable, changed by ``evolve`` only.
 
-    ``generations`` maps the UTC day of ``at`` to its entries, each 16 B digest -> 8 B at, 8 B seq of the latest. Today's
-    and yesterday's are kept: a bundle's window is at most a day.
+    ``generations`` maps the UTC day of ``at`` to its entries, each 16 B digest -> 8 B at, 8 B seq of the latest.
+    Today's and yesterday's are kept: a bundle's window is at most a day.
     """
 
     __slots__ = ("generations",)

@@ -1,5 +1,7 @@
-"""Entries: the only functions that build legs. Each leg of one side is written together with its counterpart, so an entry
-that does not balance cannot be built. System accounts are named here."""
+"""Entries: the only functions that build legs. System accounts are named here.
+
+A leg is written together with its counterpart on the other side, so an entry that does not balance cannot be built.
+"""
 
 from collections.abc import Iterable
 
@@ -21,13 +23,13 @@ def fees_account(currency: str) -> str:
 
 def entry(movements: Iterable[Movement], currency: str) -> tuple[Leg, ...]:
     """Return the legs of *movements*: all debits in their order, then all credits in the same order."""
-    debits: list[Leg] = []
-    credits: list[Leg] = []
+    debited_legs: list[Leg] = []
+    credited_legs: list[Leg] = []
     for debited, credited, amount_minor in movements:
         assert amount_minor > 0, f"entry: expected a positive amount from {debited} to {credited}, got {amount_minor}"
-        debits.append((debited, "debit", amount_minor, currency))
-        credits.append((credited, "credit", amount_minor, currency))
-    return (*debits, *credits)
+        debited_legs.append((debited, "debit", amount_minor, currency))
+        credited_legs.append((credited, "credit", amount_minor, currency))
+    return (*debited_legs, *credited_legs)
 
 
 def deposit_entry(account_id: str, rail: str, amount_minor: int, currency: str) -> tuple[Leg, ...]:

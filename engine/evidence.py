@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """``original`` is the outcome body of the event that :func:`engine.decide.needs` named; ``None`` if it named none."""
+    """``original`` is the outcome body of the event that ``engine.decide.needs`` named; ``None`` if it named none."""
 
     original: bytes | None = None
 

@@ -1,7 +1,8 @@
-"""The only way state changes: apply an event that was decided. No business rules; integers, + − ×, comparisons, dict order.
+"""The only way state changes: apply an event that was decided. No business rules.
 
-An event comes from this version's ``decide`` or from a journal that an earlier version wrote, so nothing is judged again.
-What cannot be applied raises, which halts the partition.
+Integers are added, subtracted, multiplied and compared here, nothing else. An event comes from this version's ``decide``
+or from a journal that an earlier version wrote, so nothing is judged again. What cannot be applied raises, which halts
+the partition.
 """
 
 from typing import assert_never
@@ -109,7 +110,5 @@ def _use(book: Book, account: Account, request_type: str, usage: Usage) -> None:
 
 
 def _learn(account: Account, profile: Profile, at: int) -> None:
-    account.habits = Habits(
-        at, profile.count, profile.log_mean, profile.log_deviation, profile.rate, profile.rate_mean
-    )
+    account.habits = Habits(at, profile.count, profile.log_mean, profile.log_deviation, profile.rate, profile.rate_mean)
     account.hours = (account.hours + bytes((profile.hour,)))[-HOURS_KEPT:]

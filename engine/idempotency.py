@@ -1,7 +1,7 @@
 """Which requests were answered for good: 16-byte digests in generations of an hour (docs/design.md §6).
 
-An entry belongs to the generation of the UTC hour of its request's ``requested_at``. The generation is dropped whole when
-``at`` is more than W after the end of that hour: never earlier, so that no clock skew opens a window.
+An entry belongs to the generation of the UTC hour of its request's ``requested_at``. The generation is dropped whole
+when ``at`` is more than W after the end of that hour: never earlier, so that no clock skew opens a window.
 """
 
 import hashlib
@@ -37,7 +37,9 @@ class Memory:
     def __init__(self, retry_window_s: int) -> None:
         self.retry_window_ms = retry_window_s * 1000
         self.generations: dict[int, dict[bytes, bytes]] = {}
-        self._oldest: int | None = None  # the lowest hour of the generations: forget() looks no further most of the time
+        self._oldest: int | None = (
+            None  # the lowest hour of the generations: forget() looks no further most of the time
+        )
 
     def find(self, digest: bytes, at: int) -> Remembered | None:
         """Return what is remembered at *at* under *digest*; a generation that is due to be dropped no longer counts."""

@@ -1,4 +1,4 @@
-"""Refusals are values: a stable reason, and one sentence for people. The twelve checks have names, used in explanations."""
+"""Refusals are values: a stable reason, and one sentence for people. The checks have names for explanations."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -66,6 +66,6 @@ FAILED_CHECK: Final[dict[Reason, int]] = {
 
 
 def readable(text: str) -> str:
-    """Return *text* as it may stand in JSON that Postgres stores: no NUL, no lone surrogates, at most 400 characters."""
+    """Return *text* as Postgres can store it in JSON: no NUL, no lone surrogates, at most 400 characters."""
     clean = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
     return clean if len(clean) <= _LONGEST_DETAIL else clean[: _LONGEST_DETAIL - 1] + "…"

@@ -1,0 +1,171 @@
+"""The checks of docs/design.md §6 that need only the book: each returns why a request is refused, or ``None``."""
+
+from typing import Literal
+
+from engine.book import Account, Book, available_minor
+from engine.intake import Intake
+from engine.refusals import Refusal
+from schemas.bounds import CLOCK_SKEW_MS, MAX_COUNTER, SYSTEM_PREFIX
+from schemas.config import Bundle
+from schemas.currencies import format_amount
+from schemas.events import Leg
+from schemas.reasons import Reason
+from schemas.records import partition_of
+from schemas.requests import Deposit, Request, Transfer, Withdraw
+from schemas.times import format_time
+
+Money = Deposit | Withdraw | Transfer
+
+
+def owned(book: Book, intake: Intake, request: Request) -> Refusal | None:
+    """Check 2: the record's key is the account, and the account belongs to this partition."""
+    key = request.account_id.encode()
+    if intake.key != key:
+        found = "null" if intake.key is None else intake.key.decode("utf-8", "backslashreplace")
+        return Refusal(Reason.WRONG_KEY, f"record key: expected the account_id {request.account_id}, found {found}")
+    if request.account_id in book.accounts:  # it was opened here
+        return None
+    owner = partition_of(key, book.genesis.partitions)
+    if owner != book.partition:
+        return Refusal(
+            Reason.WRONG_PARTITION,
+            f"record: {request.account_id} belongs to partition {owner}, found in partition {book.partition}",
+        )
+    return None
+
+
+def too_early(request: Request, at: int) -> Refusal | None:
+    """Check 4, before the look-up: the request was not made more than a minute after *at*."""
+    if request.requested_at > at + CLOCK_SKEW_MS:
+        latest, found = format_time(at + CLOCK_SKEW_MS), format_time(request.requested_at)
+        return Refusal(Reason.FROM_THE_FUTURE, f"requested_at: expected at most {latest}, found {found}")
+    return None
+
+
+def too_late(book: Book, request: Request, at: int) -> Refusal | None:
+    """Check 4, when nothing was found: the request is young enough that its answer would still be remembered."""
+    earliest = at - book.memory.retry_window_ms
+    if request.requested_at < earliest:
+        found = format_time(request.requested_at)
+        return Refusal(Reason.TOO_OLD, f"requested_at: expected at least {format_time(earliest)}, found {found}")
+    return None
+
+
+def usable(account: Account | None, request: Money) -> Refusal | None:
+    """Check 5 for money: the account exists, is open (a frozen one takes credits only), and has the currency."""
+    if account is None:
+        return not_found(request.account_id)
+    if account.status == "closed":
+        return closed(account.account_id)
+    if account.status == "frozen" and request.type != "deposit":
+        return Refusal(Reason.ACCOUNT_FROZEN, f"account_id: {account.account_id} is frozen: no new debits")
+    if account.currency != request.currency:
+        return Refusal(
+            Reason.CURRENCY_MISMATCH,
+            f"currency: {account.account_id} is an account in {account.currency}, found {request.currency}",
+        )
+    return None
+
+
+def not_found(account_id: str) -> Refusal:
+    """Check 5: there is no such account."""
+    return Refusal(Reason.ACCOUNT_NOT_FOUND, f"account_id: {account_id} was never opened")
+
+
+def closed(account_id: str) -> Refusal:
+    """Check 5: the account is closed for ever."""
+    return Refusal(Reason.ACCOUNT_CLOSED, f"account_id: {account_id} is closed")
+
+
+def payable(book: Book, request: Transfer) -> Refusal | None:
+    """Check 6: the payee is another account, of this partition, not closed, in the same currency."""
+    if request.payee == request.account_id:
+        return Refusal(Reason.SAME_ACCOUNT, f"payee: expected another account than {request.account_id}")
+    payee = book.accounts.get(request.payee)
+    if payee is None:
+        owner = partition_of(request.payee.encode(), book.genesis.partitions)
+        if owner == book.partition:
+            return Refusal(Reason.PAYEE_NOT_FOUND, f"payee: {request.payee} was never opened")
+        return Refusal(
+            Reason.PAYEE_ON_OTHER_PARTITION,
+            f"payee: {request.payee} belongs to partition {owner}, {request.account_id} to {book.partition}:"
+            " transfers between partitions are not possible yet",
+        )
+    if payee.status == "closed":
+        return Refusal(Reason.PAYEE_CLOSED, f"payee: {request.payee} is closed")
+    if payee.currency != request.currency:
+        return Refusal(
+            Reason.PAYEE_CURRENCY_MISMATCH,
+            f"payee: {request.payee} is an account in {payee.currency}, found {request.currency}",
+        )
+    return None
+
+
+def known_tier(tier: str, bundle: Bundle) -> Refusal | None:
+    """Check 6: the bundle in force has the tier.
+
+    An account whose tier a later bundle left out moves no money of its own until it gets another tier: without the
+    tier nobody has said what it may do.
+    """
+    if tier not in bundle.tiers:
+        known = ", ".join(bundle.tiers)
+        return Refusal(Reason.UNKNOWN_TIER, f"tier: expected one of {known} (bundle {bundle.version}), found {tier}")
+    return None
+
+
+def representable(book: Book, legs: tuple[Leg, ...]) -> Refusal | None:
+    """Check 8: every counter that *legs* add to stays below 2^62."""
+    added: dict[tuple[str, Literal["debit", "credit"]], int] = {}
+    for account_id, side, amount_minor, _ in legs:
+        pair = (account_id, side)
+        added[pair] = added.get(pair, 0) + amount_minor
+    for (account_id, side), amount_minor in added.items():
+        if _posted(book, account_id, side) + amount_minor >= MAX_COUNTER:
+            return Refusal(Reason.OVERFLOW, f"amount_minor: the {side}s of {account_id} would reach 2^62")
+    return None
+
+
+def _posted(book: Book, account_id: str, side: Literal["debit", "credit"]) -> int:
+    system = account_id.startswith(SYSTEM_PREFIX)
+    counters = book.system_accounts.get(account_id) if system else book.accounts[account_id]
+    if counters is None:
+        return 0
+    return counters.debits_posted if side == "debit" else counters.credits_posted
+
+
+def funded(account: Account, needed_minor: int) -> Refusal | None:
+    """Check 8: *needed_minor*, the amount with its fees, is available."""
+    available = account.available_minor
+    if needed_minor > available:
+        return Refusal(
+            Reason.INSUFFICIENT_FUNDS,
+            f"amount_minor: {account.account_id} has {format_amount(available, account.currency)} {account.currency}"
+            f" available, {format_amount(needed_minor, account.currency)} are needed",
+        )
+    return None
+
+
+def within_ceiling(account: Account, amount_minor: int) -> Refusal | None:
+    """Check 8: a credit-normal account's balance stays within its ceiling behind a credit."""
+    if account.normal_side == "debit" or account.ceiling_minor is None:
+        return None
+    balance = account.balance_minor + amount_minor
+    if balance > account.ceiling_minor:
+        return Refusal(
+            Reason.CEILING_EXCEEDED,
+            f"amount_minor: {account.account_id} may hold {format_amount(account.ceiling_minor, account.currency)}"
+            f" {account.currency}, it would hold {format_amount(balance, account.currency)}",
+        )
+    return None
+
+
+def covered(account: Account, floor_minor: int, ceiling_minor: int | None) -> Refusal | None:
+    """Check 8 for terms: *account* could have these bounds without a negative available amount."""
+    available = available_minor(account, floor_minor, ceiling_minor)
+    if available < 0:
+        return Refusal(
+            Reason.INSUFFICIENT_FUNDS,
+            f"floor_minor, ceiling_minor: {format_amount(available, account.currency)} {account.currency} would be"
+            f" available on {account.account_id}, expected at least 0",
+        )
+    return None
