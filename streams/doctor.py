@@ -196,7 +196,5 @@ async def _journals(
     return expected_id, findings
 
 
-def _finding(
-    name: CheckName, where: str, expected: str, found: str, fix: str, *, waived: bool = False
-) -> Finding:
+def _finding(name: CheckName, where: str, expected: str, found: str, fix: str, *, waived: bool = False) -> Finding:
     return Finding(name=name, where=where, expected=expected, found=found, fix=fix, waived=waived)
