@@ -17,11 +17,26 @@ MAX_DEPTH: Final = 8
 MAX_BLOCK_EVENTS: Final = 2_000
 MAX_BLOCK_BYTES: Final = 4 * 1024 * 1024
 
-ACCOUNT_ID_PATTERN: Final = r"^[A-Za-z0-9._:~-]{1,64}$"
 SYSTEM_PREFIX: Final = "sys:"
-REQUEST_ID_PATTERN: Final = r"^[!-~]{1,64}$"
+ACCOUNT_ID_PATTERN: Final = (
+    r"^(?:(?:[A-Za-rt-z0-9._:~-]|s[A-Za-xz0-9._:~-]|sy[A-Za-rt-z0-9._:~-]|sys[A-Za-z0-9._~-])[A-Za-z0-9._:~-]*|sy?s?)$"
+)
+"""Letters, digits and ``. _ : ~ -``, not starting with ``sys:``. Spelt out, as Rust's expressions do not look ahead."""
+MAX_ACCOUNT_ID: Final = 64
 WORD_PATTERN: Final = r"^[!-~]{1,64}$"
-"""Merchants, devices, rails, categories, channels: 1 to 64 printable ASCII characters without space."""
+"""Request ids, merchants, devices, categories, channels, tiers: 1 to 64 printable ASCII characters without space."""
+REQUEST_ID_PATTERN: Final = WORD_PATTERN
+RAIL_PATTERN: Final = r"^[a-z0-9_-]{1,32}$"
+COUNTRY_PATTERN: Final = r"^[A-Z]{2}$"
+VERSION_PATTERN: Final = r"^[A-Za-z0-9._-]{1,32}$"
+PATTERNS_IN_WORDS: Final = {
+    ACCOUNT_ID_PATTERN: "an account id: 1 to 64 characters of A-Z a-z 0-9 . _ : ~ -, not starting with sys:",
+    WORD_PATTERN: "1 to 64 printable ASCII characters without space",
+    RAIL_PATTERN: "1 to 32 characters of a-z 0-9 _ -",
+    COUNTRY_PATTERN: "a country code of two capital letters",
+    VERSION_PATTERN: "1 to 32 characters of A-Z a-z 0-9 . _ -",
+}
+"""For the messages of :class:`schemas.codec.Malformed`."""
 
 MAX_METADATA_KEYS: Final = 16
 MAX_METADATA_KEY: Final = 64

@@ -6,17 +6,19 @@ integers that silently become floats. :func:`decode_object` refuses them.
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetPydanticSchema, ValidationError, WithJsonSchema
+from pydantic_core import ErrorDetails, core_schema
 
-from schemas.bounds import MAX_DEPTH, MAX_REQUEST_BYTES
+from schemas.bounds import MAX_DEPTH, MAX_REQUEST_BYTES, PATTERNS_IN_WORDS
 
-type_names: Final = {dict: "object", list: "array", str: "string", int: "integer", bool: "boolean", float: "number"}
 _SHOWN: Final = 80
-_INT64 = range(-(2**63), 2**63)
+_TEXT_OR_BOOL: Final[frozenset[type[Any]]] = frozenset((str, bool))
+_INT64_MIN: Final = -(2**63)
+_INT64_MAX: Final = 2**63 - 1
 
 
 class Malformed(ValueError):
@@ -27,6 +29,14 @@ class Malformed(ValueError):
         self.expected = expected
         self.found = found
         super().__init__(f"{field}: expected {expected}, found {found}")
+
+
+def _exactly_one(_source: object, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    return core_schema.int_schema(strict=True, ge=1, le=1)
+
+
+Version1 = Annotated[Literal[1], GetPydanticSchema(_exactly_one), WithJsonSchema({"const": 1, "type": "integer"})]
+"""The integer 1. pydantic's own ``Literal[1]`` accepts ``true``, because ``True == 1``."""
 
 
 class Record(BaseModel):
@@ -50,18 +60,30 @@ def decode_object(data: bytes, *, max_bytes: int = MAX_REQUEST_BYTES) -> dict[st
     Refused: more than *max_bytes*, invalid UTF-8 or JSON, duplicate keys, nesting deeper than 8, NUL, lone surrogates,
     null, numbers with a fraction or exponent, integers outside int64.
     """
+    return read_object(data, max_bytes)[0]
+
+
+def read_object(data: bytes, max_bytes: int) -> tuple[dict[str, Any], bytes]:
+    """Return what :func:`decode_object` returns, and its canonical JSON.
+
+    The canonical form is also the test for duplicate keys: without backslashes every key and every string stands in
+    both texts with two quotes, so a text with more quotes than its canonical form has lost a key on the way.
+    """
     if len(data) > max_bytes:
         raise Malformed("value", f"at most {max_bytes} bytes", f"{len(data)} bytes")
     try:
-        value = orjson.loads(data)
+        tree = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise Malformed("value", "JSON", f"{error.msg} at byte {error.pos}") from None
-    if type(value) is not dict:
-        raise Malformed("value", "an object", _kind(value))
-    colons = _walk(value, "", 1)
-    if b"\\" in data or data.count(b":") != colons:
+        raise Malformed("value", "JSON in UTF-8", f"{error.msg} at character {error.pos}") from None
+    if type(tree) is not dict:
+        raise Malformed("value", "an object", shown(tree))
+    escaped = b"\\" in data
+    if escaped or not _is_plain(tree, 1):
+        _refuse_unusual(tree, "", 1)
+    text = canonical(tree)
+    if escaped or data.count(b'"') != text.count(b'"'):
         _refuse_duplicate_keys(data)
-    return value
+    return tree, text
 
 
 def canonical(value: object) -> bytes:
@@ -71,63 +93,112 @@ def canonical(value: object) -> bytes:
 
 def fingerprint(value: object) -> bytes:
     """Return the first 16 bytes of SHA-256 over the canonical JSON of *value*."""
-    return hashlib.sha256(canonical(value)).digest()[:16]
+    return digest(canonical(value))
+
+
+def digest(text: bytes) -> bytes:
+    """Return the first 16 bytes of SHA-256 over *text*."""
+    return hashlib.sha256(text).digest()[:16]
 
 
 def malformed(error: ValidationError) -> Malformed:
     """Return the first problem that pydantic found, with its field, expectation and value."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "value"
-    match first["type"]:
-        case "missing":
-            return Malformed(field, "a value", "nothing (the field is missing)")
-        case "extra_forbidden":
-            return Malformed(field, "no such field", shown(first["input"]))
+    place = [str(part) for part in first["loc"]]
+    if place and place[-1] == "[key]":
+        place[-2:] = ["(name)"]
+    field = ".".join(place) or "value"
+    if first["type"] == "missing":
+        return Malformed(field, "a value", "nothing (the field is missing)")
+    if field == "v" and first["type"] != "extra_forbidden":
+        return Malformed(field, "1, the version of this format", shown(first["input"]))
+    return Malformed(field, _expectation(first), shown(first["input"]))
+
+
+_TYPES: Final = {
+    "int_type": "an integer",
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "tuple_type": "an array",
+    "extra_forbidden": "no such field",
+}
+
+
+def _expectation(error: ErrorDetails) -> str:
+    context = error.get("ctx", {})
+    match error["type"]:
         case "value_error":
-            return Malformed(field, str(first["ctx"]["error"]).removeprefix("expected "), shown(first["input"]))
+            return str(context["error"]).removeprefix("expected ")
+        case "string_pattern_mismatch":
+            return PATTERNS_IN_WORDS.get(context["pattern"], f"text like {context['pattern']}")
+        case "literal_error" if len(context["expected"]) > _SHOWN:
+            return "an ISO 4217 currency code such as EUR"
+        case "literal_error":
+            allowed = str(context["expected"])
+            return f"one of {allowed}" if " or " in allowed else allowed
+        case "greater_than_equal":
+            return f"an integer of at least {context['ge']}"
+        case "less_than_equal":
+            return f"an integer of at most {context['le']}"
+        case "string_too_short":
+            return f"at least {context['min_length']} character"
+        case "string_too_long":
+            return f"at most {context['max_length']} characters"
+        case "too_short":
+            return f"at least {context['min_length']} entry"
+        case "too_long":
+            return f"at most {context['max_length']} entries"
+        case kind if kind in _TYPES:
+            return _TYPES[kind]
         case _:
-            expected = first["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-            return Malformed(field, expected[0].lower() + expected[1:], shown(first["input"]))
+            message = error["msg"].removeprefix("Input should be ")
+            return message[0].lower() + message[1:]
 
 
-def _walk(value: dict[str, Any] | list[Any], path: str, depth: int) -> int:
-    """Refuse what JSON allows and this format does not; return the number of colons that the value's text must have.
+def _is_plain(tree: dict[str, Any] | list[Any], depth: int) -> bool:
+    """Return whether *tree* holds only what this format allows, NUL aside (it needs an escape): one quick pass."""
+    if depth > MAX_DEPTH:
+        return False
+    items: Iterable[Any] = tree.values() if type(tree) is dict else tree
+    for item in items:
+        kind: type[Any] = type(item)
+        if kind in _TEXT_OR_BOOL:
+            continue
+        if kind is int:
+            if not _INT64_MIN <= item <= _INT64_MAX:
+                return False
+        elif (kind is not dict and kind is not list) or not _is_plain(item, depth + 1):
+            return False
+    return True
 
-    Every key stands with one structural colon; every string keeps its own. A text without backslashes that has more
-    colons than that has lost something to a duplicate key: the test is exact and costs one pass that is made anyway.
-    """
+
+def _refuse_unusual(tree: dict[str, Any] | list[Any], path: str, depth: int) -> None:
+    """Raise for the first thing in *tree* that JSON allows and this format does not, with its path."""
     if depth > MAX_DEPTH:
         raise Malformed(path[1:], f"at most {MAX_DEPTH} levels", "a deeper value")
-    colons = 0
-    items: Sequence[tuple[Any, Any]]
-    if type(value) is dict:
-        items = list(value.items())
-        colons = len(items)
-    else:
-        items = list(enumerate(value))
+    items: Iterable[tuple[object, Any]] = tree.items() if type(tree) is dict else enumerate(tree)
     for key, item in items:
-        if type(key) is str:
-            if "\0" in key:
-                raise Malformed(f"{path}.{key}"[1:], "a name without NUL", shown(key))
-            colons += key.count(":")
+        field = f"{path}.{key}"
+        if type(key) is str and "\0" in key:
+            raise Malformed(path[1:] or "value", "names without NUL", shown(key))
         kind = type(item)
-        if kind is str:
-            if "\0" in item:
-                raise Malformed(f"{path}.{key}"[1:], "text without NUL", shown(item))
-            colons += item.count(":")
-        elif kind is int:
-            if item not in _INT64:
-                raise Malformed(f"{path}.{key}"[1:], "an integer within int64", shown(item))
-        elif kind is dict or kind is list:
-            colons += _walk(item, f"{path}.{key}", depth + 1)
-        elif kind is not bool:
-            expected = "an integer without fraction or exponent, within int64" if kind is float else "a value"
-            raise Malformed(f"{path}.{key}"[1:], expected, shown(item))
-    return colons
+        if kind is str and "\0" in item:
+            raise Malformed(field[1:], "text without NUL", shown(item))
+        if item is None:
+            raise Malformed(field[1:], "a value, or no such field", "null")
+        if kind is float:
+            raise Malformed(field[1:], "an integer without fraction or exponent, within int64", shown(item))
+        if kind is int and not _INT64_MIN <= item <= _INT64_MAX:
+            raise Malformed(field[1:], "an integer within int64", shown(item))
+        if kind is dict or kind is list:
+            _refuse_unusual(item, field, depth + 1)
 
 
 def _refuse_duplicate_keys(data: bytes) -> None:
-    """The slow path, for texts with escapes or with more colons than their keys explain."""
+    """The slow path, for texts with escapes and for those that must have lost a key."""
     json.loads(data, object_pairs_hook=_unique)
 
 
@@ -144,7 +215,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _duplicate(key: str) -> NoReturn:
     raise Malformed(key, "each key once", "a duplicate key")
-
-
-def _kind(value: object) -> str:
-    return "null" if value is None else type_names[type(value)]

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from schemas.codec import Record, decode_object, malformed
+from schemas.bounds import VERSION_PATTERN
+from schemas.codec import Record, Version1, decode_object, malformed
 from schemas.requests import AmountMinor, Currency, Word
 
 MAX_CONFIG_BYTES: Final = 1024 * 1024
@@ -63,9 +64,9 @@ class Scoring(Record):
 class Bundle(Record):
     """One version of tiers, limits and risk settings. ``tiers`` must name ``standard``, the default."""
 
-    v: Literal[1]
+    v: Version1
     kind: Literal["bundle"]
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")]
+    version: Annotated[str, Field(pattern=VERSION_PATTERN)]
     description: Annotated[str, Field(max_length=1000)] | None = None
     tiers: Annotated[dict[Word, Tier], Field(min_length=1, max_length=100)]
     near_duplicates: NearDuplicates

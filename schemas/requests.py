@@ -3,50 +3,56 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import (
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import core_schema
 
 from schemas.bounds import (
     ACCOUNT_ID_PATTERN,
+    COUNTRY_PATTERN,
+    MAX_ACCOUNT_ID,
     MAX_AMOUNT_MINOR,
     MAX_FEES,
     MAX_METADATA_KEY,
     MAX_METADATA_KEYS,
     MAX_METADATA_VALUE,
+    RAIL_PATTERN,
     REQUEST_ID_PATTERN,
-    SYSTEM_PREFIX,
     WORD_PATTERN,
 )
-from schemas.codec import Malformed, Record, decode_object, fingerprint, malformed, shown
+from schemas.codec import Malformed, Record, Version1, canonical, digest, malformed, read_object, shown
 from schemas.currencies import EXPONENTS
 from schemas.times import TIME_PATTERN, parse_time
 
 
-def _not_system(account_id: str) -> str:
-    if account_id.startswith(SYSTEM_PREFIX):
-        raise ValueError(f"expected an account id that does not start with {SYSTEM_PREFIX!r}")
-    return account_id
+def _one_of_the_currencies(_source: object, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    return core_schema.literal_schema(sorted(EXPONENTS))
 
 
-def _pinned(currency: str) -> str:
-    if currency not in EXPONENTS:
-        raise ValueError("expected an ISO 4217 currency code such as EUR")
-    return currency
-
-
-AccountId = Annotated[str, Field(pattern=ACCOUNT_ID_PATTERN), AfterValidator(_not_system)]
+AccountId = Annotated[str, Field(pattern=ACCOUNT_ID_PATTERN, max_length=MAX_ACCOUNT_ID)]
 RequestId = Annotated[str, Field(pattern=REQUEST_ID_PATTERN)]
 Word = Annotated[str, Field(pattern=WORD_PATTERN)]
-Currency = Annotated[str, AfterValidator(_pinned), WithJsonSchema({"type": "string", "enum": sorted(EXPONENTS)})]
+Currency = Annotated[str, GetPydanticSchema(_one_of_the_currencies)]
+"""The code of a pinned ISO 4217 currency."""
 AmountMinor = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR)]
 BoundMinor = Annotated[int, Field(ge=-MAX_AMOUNT_MINOR, le=MAX_AMOUNT_MINOR)]
 Instant = Annotated[
-    int, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "pattern": TIME_PATTERN, "format": "date-time"})
+    int, PlainValidator(parse_time), WithJsonSchema({"type": "string", "pattern": TIME_PATTERN, "format": "date-time"})
 ]
 """Milliseconds since 1970; on the wire exactly ``YYYY-MM-DDTHH:MM:SS[.mmm]Z``."""
 MetadataKey = Annotated[str, Field(min_length=1, max_length=MAX_METADATA_KEY)]
 MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS)]
-Attributes = Annotated[dict[MetadataKey, MetadataValue | int | bool], Field(max_length=MAX_METADATA_KEYS)]
+Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+Attributes = Annotated[dict[MetadataKey, MetadataValue | Int64 | bool], Field(max_length=MAX_METADATA_KEYS)]
 AccountStatus = Literal["open", "frozen", "closed"]
 NormalSide = Literal["credit", "debit"]
 
@@ -64,7 +70,7 @@ class RequestBase(Record):
     An optional field that is absent is ``None`` here; on the wire ``null`` is refused everywhere.
     """
 
-    v: Literal[1]
+    v: Version1
     request_id: RequestId
     account_id: AccountId
     requested_at: Instant
@@ -108,7 +114,7 @@ class MoneyRequest(RequestBase):
     merchant: Word | None = None
     category: Word | None = None
     device: Word | None = None
-    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
+    country: Annotated[str, Field(pattern=COUNTRY_PATTERN)] | None = None
     channel: Word | None = None
 
 
@@ -116,14 +122,14 @@ class Deposit(MoneyRequest):
     """Money from outside (``sys:external:<rail>:<currency>``) to the account."""
 
     type: Literal["deposit"]
-    rail: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
+    rail: Annotated[str, Field(pattern=RAIL_PATTERN)]
 
 
 class Withdraw(MoneyRequest):
     """Money from the account to outside (``sys:external:<rail>:<currency>``)."""
 
     type: Literal["withdraw"]
-    rail: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
+    rail: Annotated[str, Field(pattern=RAIL_PATTERN)]
 
 
 class Transfer(MoneyRequest):
@@ -179,31 +185,38 @@ def decode_request(value: bytes | None, max_bytes: int) -> Decoded | Unreadable:
         problem = Malformed("value", f"at most {max_bytes} bytes", f"{len(value)} bytes")
         return Unreadable(problem, "too_large", None, None, None)
     try:
-        tree = decode_object(value, max_bytes=max_bytes)
+        tree, text = read_object(value, max_bytes)
     except Malformed as problem:
         return Unreadable(problem, "malformed", None, None, None)
-    return parse_request(tree)
+    return _parse(tree, text)
 
 
 def parse_request(tree: dict[str, Any]) -> Decoded | Unreadable:
     """Return the request in the object *tree*, which :func:`schemas.codec.decode_object` has passed."""
+    return _parse(tree, canonical(tree))
+
+
+def _parse(tree: dict[str, Any], text: bytes) -> Decoded | Unreadable:
     kind = tree.get("type")
-    model = REQUEST_TYPES.get(kind) if isinstance(kind, str) else None
+    model = REQUEST_TYPES.get(kind) if type(kind) is str else None
     if model is None:
-        if kind in PLANNED_TYPES:
-            return _unreadable(
-                tree, Malformed("type", "a type that this version decides", shown(kind)), "unsupported_type"
-            )
-        expected = "one of " + ", ".join(REQUEST_TYPES)
-        found = shown(kind) if "type" in tree else "nothing (the field is missing)"
-        return _unreadable(tree, Malformed("type", expected, found), "malformed")
+        return _of_no_known_type(tree)
     try:
-        request = model.model_validate(tree)
+        request = model.__pydantic_validator__.validate_python(tree)
     except ValidationError as error:
         return _unreadable(tree, malformed(error), "malformed")
-    if isinstance(request, UpdateAccount) and not request.model_fields_set & UPDATE_FIELDS:
+    if model is UpdateAccount and not UPDATE_FIELDS & tree.keys():
         return _unreadable(tree, Malformed("value", "one of " + ", ".join(sorted(UPDATE_FIELDS)), "none"), "malformed")
-    return Decoded(request, fingerprint(tree))
+    return Decoded(request, digest(text))
+
+
+def _of_no_known_type(tree: dict[str, Any]) -> Unreadable:
+    kind = tree.get("type")
+    if type(kind) is str and kind in PLANNED_TYPES:
+        problem = Malformed("type", "a type that this version decides", shown(kind))
+        return _unreadable(tree, problem, "unsupported_type")
+    found = shown(kind) if "type" in tree else "nothing (the field is missing)"
+    return _unreadable(tree, Malformed("type", "one of " + ", ".join(REQUEST_TYPES), found), "malformed")
 
 
 UPDATE_FIELDS: Final = frozenset({"status", "tier", "floor_minor", "ceiling_minor", "attributes"})
@@ -229,5 +242,5 @@ def _unreadable(
         return str(value)
 
     kind = tree.get("type")
-    known = isinstance(kind, str) and (kind in REQUEST_TYPES or kind in PLANNED_TYPES)
+    known = type(kind) is str and (kind in REQUEST_TYPES or kind in PLANNED_TYPES)
     return Unreadable(problem, reason, readable("request_id"), readable("account_id"), str(kind) if known else None)
