@@ -17,10 +17,12 @@ from ledgerline.settings import Settings, database_name, with_database
 from ledgerline.stack import local
 from schemas.currencies import EXPONENTS, format_amount
 from sinks.postgres.errors import ForeignLedger, PostgresUnavailable, SchemaMismatch
+from streams.halts import Halt
 from streams.init import InitRefused
 from streams.journal.errors import JournalHalt, NoGenesis, WrongLedger
 from streams.journal.log import LogUnavailable
 from streams.kafka import KafkaFailure, UnknownTopic
+from streams.worker import StartRefused
 
 PIPE_WIDTH: Final = 10_000
 """Width of output that is not a terminal: nothing is ever wrapped or cut there."""
@@ -35,9 +37,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # every failure of it is reported once, by us
     try:
         return asyncio.run(work)
-    except (NoGenesis, WrongLedger, InitRefused, ForeignLedger, SchemaMismatch) as error:
+    except (NoGenesis, WrongLedger, InitRefused, StartRefused, ForeignLedger, SchemaMismatch) as error:
         raise ConfigurationError(str(error)) from error
-    except JournalHalt as error:
+    except (JournalHalt, Halt) as error:
         raise HaltedError(str(error)) from error
     except UnknownTopic as error:
         raise ConfigurationError(f"{error}; run `ledgerline init`, or check LEDGERLINE_PREFIX") from error
