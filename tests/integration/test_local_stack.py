@@ -25,7 +25,7 @@ from ledgerline.stack.layout import Layout, layout
 from streams.kafka.admin import Admin, NewTopic
 
 pytestmark = pytest.mark.integration
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 
 
 class Machine:
