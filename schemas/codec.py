@@ -42,7 +42,13 @@ Version1 = Annotated[Literal[1], GetPydanticSchema(_exactly_one), WithJsonSchema
 class Record(BaseModel):
     """Base of every message: frozen, strict (no coercion), unknown fields refused."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 def shown(value: object) -> str:

@@ -140,7 +140,7 @@ _EVENTS: Final[TypeAdapter[list[Answer | Skip | ConfigPickup]]] = TypeAdapter(li
 
 
 def encode_events(events: list[Answer | Skip | ConfigPickup]) -> bytes:
-    """Return the JSON array of *events*: fields in declared order, absent where null or default, no spaces."""
+    """Return the JSON array of *events*: fields in declared order, absent where null, no spaces."""
     # One call per event: the serializer of a discriminated union costs twice as much as that of its member.
     return (
         b"[" + b",".join([event.__pydantic_serializer__.to_json(event, exclude_none=True) for event in events]) + b"]"

@@ -37,7 +37,10 @@ def _one_of_the_currencies(_source: object, _handler: GetCoreSchemaHandler) -> c
     return core_schema.literal_schema(sorted(EXPONENTS))
 
 
-AccountId = Annotated[str, Field(pattern=ACCOUNT_ID_PATTERN, max_length=MAX_ACCOUNT_ID)]
+_ACCOUNT_ID_SCHEMA: Final = {"pattern": "^(?!sys:)[A-Za-z0-9._:~-]+$"}
+AccountId = Annotated[
+    str, Field(pattern=ACCOUNT_ID_PATTERN, max_length=MAX_ACCOUNT_ID, json_schema_extra=_ACCOUNT_ID_SCHEMA)
+]
 RequestId = Annotated[str, Field(pattern=REQUEST_ID_PATTERN)]
 Word = Annotated[str, Field(pattern=WORD_PATTERN)]
 Currency = Annotated[str, GetPydanticSchema(_one_of_the_currencies)]
