@@ -38,7 +38,7 @@ def _of(model: type[BaseModel], mode: Literal["validation", "serialization"]) ->
 
 
 def _without_null(node: Any) -> Any:
-    """Return *node* whose objects have no nullable fields: such a field is optional, and not null where it is present."""
+    """Return *node* whose objects have no nullable fields: such a field is optional, and not null where present."""
     if isinstance(node, list):
         return [_without_null(one) for one in node]
     if not isinstance(node, dict):
