@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ledgerline.cli import demo, journal, ledger, processes, reads, send, stack
+from ledgerline.cli import checks, demo, explain, journal, ledger, processes, reads, send, stack
 from ledgerline.errors import LedgerlineError
 
 app = typer.Typer(
@@ -14,7 +14,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (stack, demo, ledger, processes, send, reads, journal):
+for group in (stack, demo, ledger, processes, send, reads, explain, checks, journal):
     group.add_to(app)
 
 

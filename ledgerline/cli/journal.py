@@ -3,15 +3,14 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, assert_never
+from typing import Annotated, Any, Protocol, assert_never
 
 import orjson
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from ledgerline import journals
-from ledgerline.cli.shared import AsJson, console, kafka_address, print_json, print_json_line, run, table
+from ledgerline.cli.outcomes import COLOURS
+from ledgerline.cli.shared import AsJson, Cell, Table, echo, kafka_address, print_json, print_json_line, run
 from ledgerline.journals import Read, Told
 from ledgerline.settings import load_settings
 from schemas.events import Answer, ConfigPickup, Genesis, Skip
@@ -59,7 +58,7 @@ def journal(
     if state_hash:
         _print_hashes([run(fold_journal(kafka, prefix, p, upto_seq=upto_seq)) for p in chosen], as_json=as_json)
         return
-    printer: _Printer = _Lines() if as_json else _Pages(console())
+    printer: _Printer = _Lines() if as_json else _Pages()
     for number in chosen:
         with contextlib.suppress(KeyboardInterrupt):
             run(_print(_Wanted(kafka, prefix, number, from_seq, limit, follow), printer))
@@ -79,10 +78,10 @@ def _print_hashes(hashes: list[Folded], *, as_json: bool) -> None:
             ]
         )
         return
-    shown = table("partition", "seq", "at", "state hash", right=frozenset({"partition", "seq"}))
+    shown = Table("partition", "seq", "at", "state hash", right=frozenset({"partition", "seq"}))
     for one in hashes:
-        shown.add_row(str(one.partition), str(one.seq), format_time(one.position.at), one.state_hash)
-    console().print(shown)
+        shown.add(str(one.partition), str(one.seq), format_time(one.position.at), one.state_hash)
+    shown.show()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,70 +116,66 @@ async def _print(wanted: _Wanted, printer: "_Printer") -> None:
                     return
 
 
-class _Printer:
+class _Printer(Protocol):
     """How the journal is shown."""
 
     def genesis(self, genesis: Genesis) -> None:
         """Show offset 0."""
-        raise NotImplementedError
 
     def record(self, read: Read, events: list[Told]) -> None:
         """Show a record, and of a valid block *events*."""
-        raise NotImplementedError
 
 
 class _Pages(_Printer):
     """For people: one line a record, below a block one line an event."""
 
-    def __init__(self, out: Console) -> None:
-        self._out = out
-
     def genesis(self, genesis: Genesis) -> None:
-        self._line(0, "genesis", f"ledger {genesis.ledger_id}, partition {genesis.partition} of {genesis.partitions}, "
-                   f"format {genesis.format}, {format_time(genesis.at)}")  # fmt: skip
+        ledger = f"ledger {genesis.ledger_id}, partition {genesis.partition} of {genesis.partitions}"
+        self._line(0, Cell("genesis", "bold"), f"{ledger}, format {genesis.format}, {format_time(genesis.at)}")
 
     def record(self, read: Read, events: list[Told]) -> None:
         offset, verdict = read.record.offset, read.verdict
         match verdict:
             case WonLease(epoch=epoch, token=token, owner=owner):
-                self._line(offset, "[cyan]lease[/]", f"epoch {epoch}, token {token.hex()}, {escape(owner)}")
+                self._line(offset, Cell("lease", "cyan"), f"epoch {epoch}, token {token.hex()}, {owner}")
             case ValidBlock(headers=headers, value=value):
                 self._line(
                     offset,
-                    "[bold]block[/]",
+                    Cell("block", "bold"),
                     f"seq {headers.seq}..{headers.last_seq}, epoch {headers.epoch}, {len(value):,} bytes, "
                     f"chain {headers.chain.hex()}, published through {headers.published_through}",
                 )
             case Stale(headers=headers):
                 what = f"block of seq {headers.seq}.." if isinstance(headers, BlockHeaders) else "lease"
-                self._line(offset, "[yellow]stale[/]", f"{what} of epoch {headers.epoch}: no effect")
+                self._line(offset, Cell("stale", "yellow"), f"{what} of epoch {headers.epoch}: no effect")
             case Duplicate(headers=headers):
                 what = f"block of seq {headers.seq}" if isinstance(headers, BlockHeaders) else "genesis"
-                self._line(offset, "[yellow]duplicate[/]", f"further copy of the {what}: no effect")
+                self._line(offset, Cell("duplicate", "yellow"), f"further copy of the {what}: no effect")
             case _:
                 assert_never(verdict)
         for told in events:
-            self._out.print(f"{'':>10}  {told.transaction:<12}{_sentence(told.event)}", soft_wrap=True)
+            echo(f"{'':>10}  {told.transaction:<12}", *_sentence(told.event))
 
-    def _line(self, offset: int, kind: str, rest: str) -> None:
-        self._out.print(f"{offset:>10}  {kind} {rest}", soft_wrap=True)
+    @staticmethod
+    def _line(offset: int, kind: Cell, rest: str) -> None:
+        echo(f"{offset:>10}  ", kind, f" {rest}")
 
 
-def _sentence(event: Answer | Skip | ConfigPickup) -> str:
-    at = format_time(event.at)
+def _sentence(event: Answer | Skip | ConfigPickup) -> tuple[str | Cell, ...]:
+    at = f"{format_time(event.at)} "
     match event:
         case Answer():
-            colour = {"accepted": "green", "declined": "yellow", "rejected": "red"}[event.status]
-            replayed = " (replayed)" if event.replayed else ""
+            status = Cell(event.status + (" (replayed)" if event.replayed else ""), COLOURS[event.status])
             why = f" {event.reason}" if event.reason else ""
-            who = escape(f"{event.type or 'unreadable'} {event.account_id or ''} {event.request_id or ''}")
+            who = f" {event.type or 'unreadable'} {event.account_id or ''} {event.request_id or ''}".rstrip()
             legs = f", {len(event.legs)} legs" if event.legs else ""
-            return f"{at} [{colour}]{event.status}{replayed}[/]{why} {who}, offset {event.offset}{legs}"
+            return at, status, f"{why}{who}, offset {event.offset}{legs}"
         case Skip():
-            return f"{at} [yellow]skip[/] {event.topic} offset {event.offset}: {event.reason}"
+            return at, Cell("skip", "yellow"), f" {event.topic} offset {event.offset}: {event.reason}"
         case ConfigPickup():
-            why = f": {escape(event.reason)}" if event.reason else ""
-            return f"{at} [cyan]config[/] {event.verdict} version {event.version}, config offset {event.offset}{why}"
+            why = f": {event.reason}" if event.reason else ""
+            what = f" {event.verdict} version {event.version}, config offset {event.offset}{why}"
+            return at, Cell("config", "cyan"), what
         case _:
             assert_never(event)
 

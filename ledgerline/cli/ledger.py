@@ -7,9 +7,8 @@ from typing import Annotated
 
 import asyncpg
 import typer
-from rich.markup import escape
 
-from ledgerline.cli.shared import AsJson, console, fail, kafka_address, money, print_json, run, table
+from ledgerline.cli.shared import AsJson, Cell, Table, echo, fail, kafka_address, money, print_json, run
 from ledgerline.errors import ConfigurationError
 from ledgerline.settings import Servers, Settings, database_name, load_settings, resolve
 from schemas.codec import Malformed
@@ -57,8 +56,7 @@ def init(
     if as_json:
         print_json({**asdict(done), "applied_migrations": applied})
         return
-    out = console()
-    out.print(f"ledger {done.ledger_id}: {done.partitions} partitions, topics {settings.prefix}*")
+    echo(f"ledger {done.ledger_id}: {done.partitions} partitions, topics {settings.prefix}*")
     added = {
         "topics created": len(done.created_topics),
         "journals begun": len(done.written_genesis),
@@ -66,11 +64,11 @@ def init(
     }
     for name, number in added.items():
         if number:
-            out.print(f"  {name}: {number}")
+            echo(f"  {name}: {number}")
     if done.default_bundle_offset is not None:
-        out.print("  default rules published (for development, not for money)")
+        echo("  default rules published (for development, not for money)")
     elif not any(added.values()):
-        out.print("  complete already; nothing was changed")
+        echo("  complete already; nothing was changed")
 
 
 async def _init(settings: Settings, servers: Servers, partitions: int, *, dev: bool) -> tuple[Initialised, int]:
@@ -120,22 +118,20 @@ async def _database_problem(dsn: str, ledger_id: str | None) -> str | None:
 
 
 def _print_diagnosis(settings: Settings, diagnosis: Diagnosis, database: str | None) -> None:
-    out = console()
     if diagnosis.ledger_id is not None:
-        out.print(f"ledger {diagnosis.ledger_id}: {diagnosis.partitions} partitions, topics {settings.prefix}*")
+        echo(f"ledger {diagnosis.ledger_id}: {diagnosis.partitions} partitions, topics {settings.prefix}*")
     if diagnosis.refusals:
-        shown = table("finding", "where", "expected", "found", "then")
+        shown = Table("finding", "where", "expected", "found", "then")
         for finding in diagnosis.refusals:
-            where = escape(finding.where)
-            shown.add_row(f"[red]{finding.name}[/]", where, finding.expected, finding.found, finding.fix)
-        out.print(shown)
+            shown.add(Cell(finding.name, "red"), finding.where, finding.expected, finding.found, finding.fix)
+        shown.show()
     waived = Counter(finding.name for finding in diagnosis.findings if finding.waived)
     for name, number in waived.items():
-        out.print(f"[yellow]{name}[/] of {number} topics, waived by --dev: not for money")
+        echo(Cell(name, "yellow"), f" of {number} topics, waived by --dev: not for money")
     if database is not None:
-        out.print(f"[red]database[/]  {database}")
+        echo(Cell("database", "red"), f"  {database}")
     if not diagnosis.refusals and database is None:
-        out.print("[green]healthy[/]: nothing refuses a start")
+        echo(Cell("healthy", "green"), ": nothing refuses a start")
 
 
 @rules.command()
@@ -181,19 +177,18 @@ def show(
         return
     _print_bundle(last, bundle)
     others = [f"{v.offset}: {v.bundle.version if v.bundle else 'unreadable'}" for v in versions]
-    console().print(f"versions by offset: {', '.join(others)}", markup=False)
+    echo(f"versions by offset: {', '.join(others)}")
 
 
 def _print_bundle(version: ConfigVersion, bundle: Bundle) -> None:
-    out = console()
-    out.print(f"version {bundle.version}, offset {version.offset}, sha256 {version.sha256}", markup=False)
+    echo(f"version {bundle.version}, offset {version.offset}, sha256 {version.sha256}")
     if bundle.description:
-        out.print(bundle.description, markup=False)
-    limits = table("tier", "type", "", "per transaction", "per day", "count per day",
+        echo(bundle.description)
+    limits = Table("tier", "type", "", "per transaction", "per day", "count per day",
                    right=frozenset({"per transaction", "per day", "count per day"}))  # fmt: skip
     for name, tier in bundle.tiers.items():
         for limit in tier.limits:
-            limits.add_row(
+            limits.add(
                 name,
                 limit.type,
                 limit.currency,
@@ -202,11 +197,11 @@ def _print_bundle(version: ConfigVersion, bundle: Bundle) -> None:
                 "" if limit.daily_count is None else str(limit.daily_count),
             )
         if not tier.limits:
-            limits.add_row(name, "no limits", "", "", "", "")
-    out.print(limits)
+            limits.add(name, "no limits", "", "", "", "")
+    limits.show()
     near, decline_at = bundle.near_duplicates, bundle.scoring.decline_at
-    out.print(f"near-duplicates within {near.window_s} s: {near.action}")
-    out.print("score: reported only" if decline_at is None else f"score: declines from {decline_at} on")
+    echo(f"near-duplicates within {near.window_s} s: {near.action}")
+    echo("score: reported only" if decline_at is None else f"score: declines from {decline_at} on")
 
 
 async def _published(kafka: str, prefix: str) -> list[ConfigVersion]:

@@ -6,7 +6,7 @@ import typer
 
 from ledgerline import queries
 from ledgerline.cli.outcomes import print_outcomes
-from ledgerline.cli.shared import AsJson, console, fail, money, postgres_dsn, print_json, run, table
+from ledgerline.cli.shared import AsJson, Table, fail, money, postgres_dsn, print_json, run
 from ledgerline.settings import load_settings
 from schemas.outcomes import parse_transaction_id, transaction_id
 
@@ -44,12 +44,12 @@ def balance(
     if as_json:
         print_json(found)
     else:
-        shown = table(
+        shown = Table(
             "account", "balance", "available", "held", "", "partition", "as of",
             right=frozenset({"balance", "available", "held", "partition"}),
         )  # fmt: skip
         for row in found:
-            shown.add_row(
+            shown.add(
                 row.account_id,
                 money(row.balance_minor, row.currency),
                 money(row.available_minor, row.currency),
@@ -59,7 +59,7 @@ def balance(
                 transaction_id(row.partition, row.seq),
             )
         if found:
-            console().print(shown)
+            shown.show()
     if not found:
         raise fail(unknown(account))
 
@@ -83,13 +83,13 @@ def statement(
     if as_json:
         print_json(lines)
         return
-    shown = table(
+    shown = Table(
         "at", "transaction", "type", "debit", "credit", "balance", "", "request",
         right=frozenset({"debit", "credit", "balance"}),
     )  # fmt: skip
     for line in lines:
         amount = money(line.amount_minor, line.currency)
-        shown.add_row(
+        shown.add(
             line.at,
             transaction_id(line.partition, line.seq),
             line.type or "",
@@ -99,7 +99,7 @@ def statement(
             line.currency,
             line.request_id or "",
         )
-    console().print(shown if lines else f"no postings on {account} yet")
+    shown.show()
 
 
 def outcome(
@@ -119,7 +119,7 @@ def outcome(
     if as_json:
         print_json([one.model_dump(mode="json") for one in found])
     elif found:
-        print_outcomes(found, console())
+        print_outcomes(found)
     if not found:
         of = f" of account {account}" if account is not None else ""
         raise fail(

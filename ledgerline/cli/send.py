@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -16,7 +16,7 @@ import orjson
 import typer
 
 from ledgerline.cli.outcomes import print_outcomes
-from ledgerline.cli.shared import AsJson, console, fail, kafka_address, print_json_line, run
+from ledgerline.cli.shared import AsJson, fail, kafka_address, print_json_line, run
 from ledgerline.client import Client, NoAnswer, Result
 from ledgerline.settings import load_settings
 from schemas.bounds import MAX_REQUEST_BYTES
@@ -81,7 +81,7 @@ def send(
     run(_send(client, requests, timeout, report, final=final))
     report.show()
     if report.tally.total() > 1 and not as_json:
-        console(stderr=True).print(report.summary(time.monotonic() - started))
+        typer.echo(report.summary(time.monotonic() - started), err=True)
     if report.tally["not answered"] or report.tally["not sent"]:
         raise typer.Exit(1)
 
@@ -138,7 +138,7 @@ class Report:
     def show(self) -> None:
         """Print what was not printed yet."""
         if self._rows:
-            print_outcomes(self._rows, console())
+            print_outcomes(self._rows)
             self._rows.clear()
 
     def summary(self, seconds: float) -> str:
@@ -190,7 +190,7 @@ def amount_minor(text: str, digits: int) -> int:
 def source_of(source: str) -> Source:
     """One request in JSON, or those of a file or stdin, a line each."""
     if source == "-":
-        return _lines(sys.stdin)
+        return _piped(sys.stdin)
     if source.lstrip().startswith("{"):
         return [Line(source)]
     path = Path(source)
@@ -198,17 +198,21 @@ def source_of(source: str) -> Source:
         raise typer.BadParameter(
             f"expected JSON, a file, or -, found {source!r}, which is no file", param_hint="REQUEST"
         )
-    return _lines(path.open(encoding="utf-8"))
+    return _filed(path)
 
 
-async def _lines(stream: TextIO) -> AsyncIterator[Line]:
+def _filed(path: Path) -> Iterator[Line]:
+    with path.open(encoding="utf-8") as file:
+        yield from (Line(text, f"line {number}, ") for number, text in enumerate(file, 1) if text.strip())
+
+
+async def _piped(stream: TextIO) -> AsyncIterator[Line]:
     """Read in another thread: a pipe's next line may be long in coming, and outcomes are to be shown meanwhile."""
     number = 0
-    with stream:
-        while line := await asyncio.to_thread(stream.readline):
-            number += 1
-            if line.strip():
-                yield Line(line, f"line {number}, ")
+    while text := await asyncio.to_thread(stream.readline):
+        number += 1
+        if text.strip():
+            yield Line(text, f"line {number}, ")
 
 
 async def _send(client: Client, lines: Source, timeout: float, report: Report, *, final: bool) -> None:
