@@ -52,9 +52,7 @@ def genesis_of(partition: int, partitions: int = 4, ledger_id: str = LEDGER) -> 
 
 
 class Journal:
-    """The journal of one partition. Methods named after events collect them; ``block`` returns the record that holds
-    them.
-    """
+    """The journal of one partition. Methods named after events collect them; ``block`` makes them a record."""
 
     def __init__(self, partition: int = 3, ledger_id: str = LEDGER) -> None:
         self.partition = partition
@@ -65,6 +63,7 @@ class Journal:
         self.seq = 0  # of the last event, collected ones included
         self.at = AT
         self.offset = 0  # of the next input record
+        self.explanation = b'{"checks": ["funds", "limits"], "score":{"parts":{}}}'
         self._events: list[Event] = []
         self._raw = bytearray()
 
@@ -195,7 +194,7 @@ class Journal:
         binding: bool = True,
         original: int | None = None,
         amount: int | None = None,
-        explanation: bytes = b'{"checks": ["funds", "limits"], "score":{"parts":{}}}',
+        explanation: bytes | None = None,
     ) -> None:
         at, seq = self._tick(), self.seq + 1
         request_id = None if account is None else f"r-{original or seq}"
@@ -242,7 +241,7 @@ class Journal:
                 account=account_terms,
                 ruleset="default-1",
                 outcome=self._put(encode_outcome(outcome)),
-                explanation=self._put(explanation),
+                explanation=self._put(explanation or self.explanation),
             )
         )
 
