@@ -25,7 +25,7 @@ def write_outcome(
     amount_minor = request.amount_minor if isinstance(request, _MONEY) else None
     currency = request.currency if isinstance(request, (*_MONEY, OpenAccount)) else None
     balance_minor = available = None
-    if request is not None and ruling.binding:
+    if request is not None and ruling.status != "rejected":
         account = book.accounts.get(request.account_id)
         if account is None and ruling.effects.account is not None:
             account = Account(ruling.effects.account)

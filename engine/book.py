@@ -72,8 +72,9 @@ class Habits(NamedTuple):
     payments: int
     log_mean: int
     log_deviation: int
-    rate: int
-    rate_mean: int
+    spent_minor: int
+    pace_mean: int
+    pace_deviation: int
 
 
 class Account:

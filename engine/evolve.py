@@ -110,5 +110,13 @@ def _use(book: Book, account: Account, request_type: str, usage: Usage) -> None:
 
 
 def _learn(account: Account, profile: Profile, at: int) -> None:
-    account.habits = Habits(at, profile.count, profile.log_mean, profile.log_deviation, profile.rate, profile.rate_mean)
+    account.habits = Habits(
+        at,
+        profile.count,
+        profile.log_mean,
+        profile.log_deviation,
+        profile.spent_minor,
+        profile.pace_mean,
+        profile.pace_deviation,
+    )
     account.hours = (account.hours + bytes((profile.hour,)))[-HOURS_KEPT:]

@@ -59,16 +59,17 @@ class Payment(Record):
 class Profile(Record):
     """The account's spending profile behind this event, computed in ``decide`` and only stored by ``evolve``.
 
-    All quantised integers in units of 1/1024; engine/scoring.py defines them. ``count`` payments so far; running mean
-    and mean deviation of log2(amount); ``rate``, the decayed number of recent payments, and its running mean; the
-    UTC hour.
+    Integers; logarithms are in units of 1/1024; engine/scoring.py defines them. ``count`` payments so far; running mean
+    and mean deviation of log2(amount); ``spent_minor``, the decayed sum of the amounts, and the same of its logarithm;
+    the UTC hour of day.
     """
 
     count: Count
     log_mean: Count
     log_deviation: Count
-    rate: Count
-    rate_mean: Count
+    spent_minor: Count
+    pace_mean: Count
+    pace_deviation: Count
     hour: Annotated[int, Field(ge=0, le=23)]
 
 
