@@ -27,7 +27,7 @@ async def main() -> None:
             try:
                 outcome = await client.send(request, timeout=30)
             except NoAnswer as error:
-                # The request may have been decided, or may still be. Send the same one again: a new id would be a new payment.
+                # It may have been decided, or may still be. Send the same again: a new id would be a new payment.
                 outcome = await client.send(error.request, timeout=300)
             has = format_amount(outcome.balance_minor or 0, "EUR")
             print(f"{outcome.transaction:>8}  {request['type']:<12} {outcome.status:<9} {account} has {has} EUR")
