@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Final
 
 from ledgerline.verify.bundles import Bundles
 from ledgerline.verify.comparison import Comparison
-from ledgerline.verify.feeds import Feed, KafkaFeed
+from ledgerline.verify.feeds import Feed, KafkaFeed, Ranges
 from ledgerline.verify.inputs import Inputs
 from ledgerline.verify.rebuild import check_rebuild
 from ledgerline.verify.report import Invariant, OnProgress, Place, Progress, Report
 from ledgerline.verify.told import Published, Replies
 from ledgerline.verify.walk import Row, Walk
-from streams.kafka import Partition, UnknownTopic
+from schemas.events import decode_genesis
+from streams.kafka import Partition, Record, UnknownTopic
 from streams.topics import Topics
 
 SCHEMA: Final = "ledgerline"
@@ -124,7 +127,7 @@ class Checker:
         """Read what is new in ``config``: always before the journals that may name it."""
         config = Partition(self._topics.config, 0)
         end = (await self._feed.ends([config]))[config]
-        async for records in self._feed.read(config, self._config_read, end):
+        async for _, records in self._feed.read({config: (self._config_read, end)}):
             for record in records:
                 self._bundles.add(record.offset, record.value)
         self._config_read = end
@@ -132,27 +135,26 @@ class Checker:
     async def _walk(self, starts: Ends, ends: Ends) -> None:
         """Read every journal from *starts* to *ends*; compare Postgres with what becomes valid up to its position."""
         await self._read_config()
-        done, total = 0, sum(ends.values()) - sum(starts.values())
-        for partition, walk in self.walks.items():
-            journal = Partition(self._topics.journal, partition)
-            async for records in self._feed.read(journal, starts[journal], ends[journal]):
-                rows: list[Row] = []
-                for record in records:
-                    rows += walk.read(record)
-                    if self._postgres is not None:
-                        self._postgres.passed(walk, record)
+        async for journal, records in self._read("journal", {p: (start, ends[p]) for p, start in starts.items()}):
+            walk = self.walks[journal.number]
+            rows: list[Row] = []
+            for record in records:
+                rows += walk.read(record)
                 if self._postgres is not None:
-                    await self._postgres.compare(walk, rows)
-                done += len(records)
-                self.progress(Progress("journal", done, total))
+                    self._postgres.passed(walk, record)
+            if self._postgres is not None:
+                await self._postgres.compare(walk, rows)
 
     def _one_ledger(self) -> None:
-        """Every journal begins with a genesis of the same ledger."""
+        """Every journal begins with the genesis of one ledger: the one that most of them have."""
         found = {p: walk.genesis for p, walk in self.walks.items()}
-        first = next((genesis for genesis in found.values() if genesis is not None), None)
-        self.report.ledger_id = None if first is None else first.ledger_id
+        same = Counter(
+            genesis.model_copy(update={"partition": 0}).model_dump_json() for genesis in found.values() if genesis
+        )
+        most = decode_genesis(same.most_common(1)[0][0].encode()) if same else None
+        self.report.ledger_id = None if most is None else most.ledger_id
         for partition, genesis in found.items():
-            expected = None if first is None else first.model_copy(update={"partition": partition})
+            expected = None if most is None else most.model_copy(update={"partition": partition})
             if genesis is None or genesis != expected or genesis.partitions != len(self.walks):
                 what = f"genesis of one ledger of {len(self.walks)} partitions"
                 self.report.fail(Invariant.I7, Place(partition, None, 0), what, expected, genesis)
@@ -164,44 +166,41 @@ class Checker:
         return await self._feed.ends(Partition(topic, n) for topic, number in found.items() for n in range(number))
 
     async def _compare_inputs(self) -> None:
-        done, total = 0, sum(sum(walk.next_input.values()) for walk in self.walks.values())
         lag = 0
         for kind, topic in (("requests", self._topics.requests), ("transfers", self._topics.transfers)):
-            partitions = self._partitions(topic)
-            starts, ends = await self._feed.starts(partitions), await self._feed.ends(partitions)
-            for partition, walk in self.walks.items():
-                if walk.genesis is None:
-                    continue
-                here = Partition(topic, partition)
-                inputs = Inputs(self.report, walk, kind, starts[here])
-                lag += max(0, ends[here] - inputs.end)
-                async for records in self._feed.read(here, starts[here], min(inputs.end, ends[here])):
-                    inputs.read(records)
-                    done += len(records)
-                    self.progress(Progress("inputs", done, total))
-                inputs.finish()
+            here = [p for p in self._partitions(topic) if self.walks[p.number].genesis is not None]
+            starts, ends = await self._feed.starts(here), await self._feed.ends(here)
+            inputs = {p: Inputs(self.report, self.walks[p.number], kind, starts[p]) for p in here}
+            lag += sum(max(0, ends[p] - inputs[p].end) for p in here)
+            ranges = {p: (starts[p], min(inputs[p].end, ends[p])) for p in here}
+            async for partition, records in self._read(kind, ranges):
+                inputs[partition].read(records)
+            for one in inputs.values():
+                one.finish()
         self.report.check(Invariant.I15)
         self._lags.append(f"{lag:,} inputs to decide")
 
     async def _compare_outcomes(self, ends: Ends) -> None:
         starts = await self._feed.starts(ends)
-        done, total = 0, sum(ends.values())
-        for (topic, partition), end in ends.items():
-            here = Partition(topic, partition)
-            published = Published(self.report, self.walks[partition], starts[here])
-            async for records in self._feed.read(here, starts[here], end):
-                published.read(records)
-                done += len(records)
-                self.progress(Progress("outcomes", done, total))
-            published.finish()
+        published = {p: Published(self.report, self.walks[p.number], start) for p, start in starts.items()}
+        async for partition, records in self._read("outcomes", {p: (starts[p], end) for p, end in ends.items()}):
+            published[partition].read(records)
+        for one in published.values():
+            one.finish()
 
     async def _compare_replies(self, ends: Ends) -> None:
         starts = await self._feed.starts(ends)
-        for here, end in ends.items():
-            replies = Replies(self.report, self.walks, here.topic)
-            async for records in self._feed.read(here, starts[here], end):
-                replies.read(records)
-                self.progress(Progress(f"replies {here}", records[-1].offset + 1, end))
+        replies = Replies(self.report, self.walks)
+        async for _, records in self._read("replies", {p: (starts[p], end) for p, end in ends.items()}):
+            replies.read(records)
+
+    async def _read(self, step: str, ranges: Ranges) -> AsyncIterator[tuple[Partition, list[Record]]]:
+        """Read *ranges*, and say how far it is."""
+        done, total = 0, sum(max(0, end - start) for start, end in ranges.values())
+        async for partition, records in self._feed.read(ranges):
+            yield partition, records
+            done += len(records)
+            self.progress(Progress(step, done, total))
 
 
 def _silent(_: Progress) -> None:

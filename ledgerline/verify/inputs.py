@@ -23,7 +23,7 @@ class Inputs:
         self._topic = topic
         self._first = walk.first_input[topic]
         self._start = start
-        self._waiting = dict(walk.answered[topic])
+        self._waiting = walk.answered[topic]  # what was found is dropped: nobody else asks
 
     @property
     def end(self) -> int:

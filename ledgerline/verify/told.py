@@ -69,13 +69,12 @@ class Published:
 
 
 class Replies:
-    """One reply topic. It is not ours: records that are no outcomes of this ledger are left alone."""
+    """Reply topics. They are not ours: records that are no outcomes of this ledger are left alone."""
 
-    def __init__(self, report: Report, walks: Mapping[int, Walk], topic: str) -> None:
-        """*walks* go to journal ends that were taken after the topic's."""
+    def __init__(self, report: Report, walks: Mapping[int, Walk]) -> None:
+        """*walks* go to journal ends that were taken after those of the topics."""
         self._report = report
         self._walks = walks
-        self._topic = topic
 
     def read(self, records: Sequence[Record]) -> None:
         """Take the next records."""
@@ -86,7 +85,7 @@ class Replies:
             partition, seq = body["partition"], body["seq"]
             walk = self._walks.get(partition) if type(partition) is int else None
             if walk is not None and type(seq) is int:
-                compare(self._report, walk, Place(partition, seq, record.offset, self._topic), record.value or b"")
+                compare(self._report, walk, Place(partition, seq, record.offset, record.topic), record.value or b"")
 
 
 _FIELDS: Final = frozenset({"partition", "seq", "transaction", "status", "binding", "replayed"})

@@ -1,11 +1,11 @@
-"""Ledgers in memory, decided by the engine and written by hand, for the tests of the checker: every record can be changed."""
+"""Ledgers in memory for the tests of the checker: decided by the engine, written by hand, changed at will."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,6 +15,7 @@ from engine.evidence import Evidence
 from engine.evolve import evolve
 from engine.intake import read_intake
 from ledgerline.verify.checker import Checker
+from ledgerline.verify.feeds import Ranges
 from ledgerline.verify.report import Report
 from schemas.config import Bundle, decode_bundle
 from schemas.events import FORMAT, Answer, ConfigPickup, Event, Genesis, encode_events, encode_genesis, span
@@ -41,13 +42,13 @@ PREFIX = "memory."
 REPLIES = "replies.service"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lease:
     epoch: int
     token: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Block:
     """A block that can be changed: its chain is computed when the journal is written."""
 
@@ -83,6 +84,15 @@ class Block:
         """The same block, in which event *index* has other fields."""
         changed = self.events[index].model_copy(update=changes)
         return self.copy(events=[*self.events[:index], changed, *self.events[index + 1 :]])
+
+
+class Found(NamedTuple):
+    """An answer in its block."""
+
+    block: Block
+    index: int
+    seq: int
+    event: Answer
 
 
 @dataclass(slots=True)
@@ -222,6 +232,33 @@ class Ledger:
         block.events.append(event)
         evolve(part.book, event)
 
+    # ---- what goes wrong
+
+    def change(self, partition: int, old: Block, new: Block) -> None:
+        """Put *new* in the place of *old*, as if it had been decided so: what was published follows."""
+        part = self.parts[partition]
+        part.journal[part.journal.index(old)] = new
+        self.replies = []
+        for each in self.parts:
+            each.outcomes = []
+        for p in range(self.partitions):
+            seq = 1
+            for block in self.parts[p].blocks:
+                for index, event in enumerate(block.events):
+                    if isinstance(event, Answer):
+                        self.publish(p, seq + index, block.outcome(index), event.request_id)
+                seq += len(block.events)
+
+    def find(self, partition: int, request_id: str, *, replayed: bool = False) -> Found:
+        """Where the answer to *request_id* stands."""
+        seq = 1
+        for block in self.parts[partition].blocks:
+            for index, event in enumerate(block.events):
+                if isinstance(event, Answer) and event.request_id == request_id and event.replayed == replayed:
+                    return Found(block, index, seq + index, event)
+            seq += len(block.events)
+        raise AssertionError(f"{request_id} was not answered in partition {partition}")
+
     # ---- what stands in the topics
 
     def journal(self, partition: int) -> list[tuple[Headers, bytes]]:
@@ -303,10 +340,11 @@ class MemoryFeed:
         logs = {p: self.records[p] for p in partitions}
         return {p: log[-1].offset + 1 if log else 0 for p, log in logs.items()}
 
-    async def read(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
-        within = [r for r in self.records[partition] if start <= r.offset < end]
-        for i in range(0, len(within), self.chunk):
-            yield within[i : i + self.chunk]
+    async def read(self, ranges: Ranges) -> AsyncIterator[tuple[Partition, list[Record]]]:
+        for partition, (start, end) in ranges.items():
+            within = [r for r in self.records[partition] if start <= r.offset < end]
+            for i in range(0, len(within), self.chunk):
+                yield partition, within[i : i + self.chunk]
 
 
 async def report_on(records: Mapping[Partition, list[Record]]) -> Report:

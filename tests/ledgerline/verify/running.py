@@ -59,9 +59,7 @@ async def own_ledger(kafka: str, postgres: str) -> AsyncIterator[Servers]:
 async def working(servers: Servers, partitions: int) -> AsyncIterator[None]:
     """One worker that owns every partition, and one sink, until the end of the block."""
     worker = Worker(
-        WorkerOptions(
-            kafka=servers.kafka, prefix=servers.prefix, dev=True, partitions=frozenset(range(partitions))
-        ),
+        WorkerOptions(kafka=servers.kafka, prefix=servers.prefix, dev=True, partitions=frozenset(range(partitions))),
         WorkerMetrics(CollectorRegistry()),
     )
     working = asyncio.create_task(worker.run())

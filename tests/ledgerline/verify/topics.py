@@ -16,7 +16,7 @@ KINDS = ("requests", "transfers", "journal", "outcomes", "config")
 async def write_topics(kafka: str, records: Records, *, previous: str, prefix: str) -> None:
     """Create the topics of *records*, their prefix *previous* replaced by *prefix*, and append everything.
 
-    They have the producers' times (a copy cannot have the broker's of the original), so that the checker does not compare
+    They have the producers' times (a copy cannot have the broker's of the original), so the checker does not compare
     ``at`` with them.
     """
     counts: dict[str, int] = {}
@@ -54,8 +54,8 @@ async def read_topics(kafka: str, prefix: str, others: Iterable[str] = ()) -> di
         found: dict[Partition, list[Record]] = {}
         for partition in here:
             found[partition] = []
-            async for chunk in feed.read(partition, 0, ends[partition]):
-                found[partition] += chunk
+        async for partition, records in feed.read({p: (0, end) for p, end in ends.items()}):
+            found[partition] += records
         return found
     finally:
         await feed.close()

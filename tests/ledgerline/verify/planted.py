@@ -1,0 +1,407 @@
+"""Errors to plant in a ledger's topics, each with what the checker has to say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import orjson
+
+from ledgerline.verify import Invariant
+from schemas.events import AccountTerms, ConfigPickup
+from streams.config_log import version_of
+from streams.kafka import Partition, Record
+from streams.topics import Topics
+from tests.ledgerline.verify.ledgers import PREFIX, REPLIES, Block, Ledger, payments
+
+Records = dict[Partition, list[Record]]
+TOPICS = Topics(PREFIX)
+
+
+class Planted(NamedTuple):
+    """Topics with one error. The failure named has this place; other invariants may be broken by it too."""
+
+    records: Records
+    invariant: Invariant
+    partition: int
+    seq: int | None
+
+
+def ledger(partitions: int = 2) -> Ledger:
+    """A ledger in which every kind of answer occurs in every partition."""
+    made = Ledger(partitions)
+    payments(made)
+    return made
+
+
+def altered(records: Mapping[Partition, list[Record]], where: Partition, offset: int, **changes: object) -> Records:
+    """*records*, with one of them changed."""
+    log = [r._replace(**changes) if r.offset == offset else r for r in records[where]]
+    return {**records, where: log}
+
+
+def flipped(data: bytes, position: int) -> bytes:
+    """*data* with one byte changed."""
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+def changed_byte_in_a_block() -> Planted:
+    records = ledger().records()
+    journal = Partition(TOPICS.journal, 1)
+    first = next(r for r in records[journal] if dict(r.headers)["kind"] == b"block")
+    assert first.value is not None
+    return Planted(
+        altered(records, journal, first.offset, value=flipped(first.value, len(first.value) - 5)), Invariant.I7, 1, 1
+    )
+
+
+def changed_byte_in_a_request() -> Planted:
+    made = ledger()
+    found = made.find(0, "pay-1")
+    requests = Partition(TOPICS.requests, 0)
+    records = made.records()
+    value = records[requests][found.event.offset].value
+    assert value is not None
+    planted = altered(records, requests, found.event.offset, value=flipped(value, len(value) - 3))
+    return Planted(planted, Invariant.I8, 0, found.seq)
+
+
+def changed_byte_in_an_outcome() -> Planted:
+    made = ledger()
+    records, outcomes = made.records(), Partition(TOPICS.outcomes, 0)
+    record = records[outcomes][7]
+    assert record.value is not None
+    seq = orjson.loads(record.value)["seq"]
+    value = record.value.replace(b'"status":"accepted"', b'"status":"acceptee"')
+    assert value != record.value
+    return Planted(altered(records, outcomes, 7, value=value), Invariant.I16, 0, seq)
+
+
+def changed_byte_in_config() -> Planted:
+    records, config = ledger().records(), Partition(TOPICS.config, 0)
+    value = records[config][0].value
+    assert value is not None
+    changed = value.replace(b"5000000", b"5000001", 1)
+    return Planted(altered(records, config, 0, value=changed), Invariant.I14, 0, 1)
+
+
+def changed_byte_in_the_genesis() -> Planted:
+    records, journal = ledger(3).records(), Partition(TOPICS.journal, 0)
+    value = records[journal][0].value
+    assert value is not None
+    changed = value.replace(b'"retry_window_s":86400', b'"retry_window_s":86401')
+    assert changed != value
+    return Planted(altered(records, journal, 0, value=changed), Invariant.I7, 0, 1)
+
+
+def changed_token_of_a_lease() -> Planted:
+    records, journal = ledger().records(), Partition(TOPICS.journal, 0)
+    headers = tuple((name, b"00" * 16 if name == "token" else value) for name, value in records[journal][1].headers)
+    return Planted(altered(records, journal, 1, headers=headers), Invariant.I7, 0, 1)
+
+
+def lost_block() -> Planted:
+    records, journal = ledger().records(), Partition(TOPICS.journal, 0)
+    blocks = [r for r in records[journal] if dict(r.headers)["kind"] == b"block"]
+    seq = int(dict(blocks[1].headers)["seq"] or b"")
+    log = [r for r in records[journal] if r is not blocks[1]]
+    return Planted({**records, journal: _renumbered(log)}, Invariant.I7, 0, seq)
+
+
+def answers_in_another_order() -> Planted:
+    made = ledger()
+    found = made.find(0, "pay-1")
+    events = list(found.block.events)
+    events[found.index], events[found.index + 1] = events[found.index + 1], events[found.index]
+    made.change(0, found.block, found.block.copy(events=events))
+    return Planted(made.records(), Invariant.I7, 0, found.seq + 1)
+
+
+def answer_without_an_event() -> Planted:
+    made = ledger()
+    last = made.parts[1].book.seq
+    body = orjson.dumps({**orjson.loads(made.parts[1].outcomes[-1][1]), "seq": last + 1})
+    made.parts[1].outcomes.append((last + 1, body, "pay-1"))
+    return Planted(made.records(), Invariant.I16, 1, last + 1)
+
+
+def event_without_an_input() -> Planted:
+    made = ledger()
+    records, requests = made.records(), Partition(TOPICS.requests, 0)
+    last = made.parts[0].requests[-1].offset
+    log = [r for r in records[requests] if r.offset != last]
+    return Planted({**records, requests: log}, Invariant.I8, 0, made.parts[0].book.seq)
+
+
+def input_without_an_answer() -> Planted:
+    """An aborted transaction's record needs no answer; this one was committed, and none was given."""
+    made = ledger()
+    found = made.find(0, "late-1")
+    events = [e for e in found.block.events if e is not found.event]
+    made.change(0, found.block, found.block.copy(events=events))
+    return Planted(made.records(), Invariant.I9, 0, None)
+
+
+def two_answers_to_one_input() -> Planted:
+    made = ledger()
+    found = made.find(0, "late-1")
+    events = list(found.block.events)
+    events.insert(found.index, found.event)
+    made.change(0, found.block, found.block.copy(events=events))
+    return Planted(made.records(), Invariant.I9, 0, found.seq + 1)
+
+
+def unbalanced_entry() -> Planted:
+    made = ledger()
+    found = made.find(0, "pay-4")
+    account, side, amount, currency = found.event.legs[-1]
+    legs = (*found.event.legs[:-1], (account, side, amount + 1, currency))
+    made.change(0, found.block, found.block.with_event(found.index, legs=legs))
+    return Planted(made.records(), Invariant.I2, 0, found.seq)
+
+
+def sum_that_is_not_zero() -> Planted:
+    return unbalanced_entry()._replace(invariant=Invariant.I1)
+
+
+def entry_to_another_account() -> Planted:
+    """Balanced, but not what the request says."""
+    made = ledger()
+    found = made.find(0, "pay-4")
+    payer, payee = found.event.legs
+    opened = next(e.account for e in made.parts[0].blocks[0].events[5:] if getattr(e, "account", None) is not None)
+    legs = (payer, (opened.account_id, *payee[1:]))
+    made.change(0, found.block, found.block.with_event(found.index, legs=legs))
+    return Planted(made.records(), Invariant.I3, 0, found.seq)
+
+
+def acceptance_that_should_be_a_decline() -> Planted:
+    """``late-0`` asks for more than there is. The journal books it all the same."""
+    made = ledger()
+    found = made.find(0, "late-0")
+    like = made.find(0, "pay-4").event
+    assert found.event.account_id is not None
+    amount = 10_000_000
+    legs = tuple((account, side, amount, currency) for account, side, _, currency in like.legs)
+    assert like.usage is not None
+    assert like.payment is not None
+    block = found.block.with_event(
+        found.index,
+        status="accepted",
+        reason=None,
+        legs=legs,
+        usage=like.usage.model_copy(update={"amount_minor": amount}),
+        payment=like.payment.model_copy(update={"amount_minor": amount}),
+        profile=like.profile,
+    )
+    block = block.with_outcome(found.index, status="accepted", reason=None, detail=None)
+    made.change(0, found.block, block)
+    return Planted(made.records(), Invariant.I3, 0, found.seq)
+
+
+def overdraft() -> Planted:
+    return acceptance_that_should_be_a_decline()._replace(invariant=Invariant.I6)
+
+
+def decline_with_an_entry() -> Planted:
+    made = ledger()
+    found = made.find(0, "late-0")
+    legs = made.find(0, "pay-4").event.legs
+    made.change(0, found.block, found.block.with_event(found.index, legs=legs))
+    return Planted(made.records(), Invariant.I3, 0, found.seq)
+
+
+def terms_that_nobody_asked_for() -> Planted:
+    made = ledger()
+    opened = next(e for e in made.parts[0].blocks[0].events if getattr(e, "account", None) is not None)
+    found = made.find(0, opened.request_id or "")  # type: ignore[union-attr]  # an Answer: it has an account
+    assert isinstance(found.event.account, AccountTerms)
+    terms = found.event.account.model_copy(update={"floor_minor": -1_000})
+    made.change(0, found.block, found.block.with_event(found.index, account=terms))
+    return Planted(made.records(), Invariant.I3, 0, found.seq)
+
+
+def balance_in_an_outcome() -> Planted:
+    made = ledger()
+    found = made.find(1, "pay-3")
+    balance = orjson.loads(found.block.outcome(found.index))["balance_minor"]
+    made.change(1, found.block, found.block.with_outcome(found.index, balance_minor=balance + 1))
+    return Planted(made.records(), Invariant.I5, 1, found.seq)
+
+
+def outcome_that_its_event_does_not_say() -> Planted:
+    made = ledger()
+    found = made.find(1, "late-0")
+    made.change(1, found.block, found.block.with_outcome(found.index, reason="currency_mismatch"))
+    return Planted(made.records(), Invariant.I16, 1, found.seq)
+
+
+def replay_that_differs() -> Planted:
+    made = ledger()
+    found = made.find(0, "pay-2", replayed=True)
+    made.change(0, found.block, found.block.with_outcome(found.index, amount_minor=1_003))
+    return Planted(made.records(), Invariant.I4, 0, found.seq)
+
+
+def second_decision_of_an_id() -> Planted:
+    """The id was decided; the journal decides it once more."""
+    made = ledger()
+    again, first = made.find(0, "pay-2", replayed=True), made.find(0, "pay-2")
+    twice = first.event.model_copy(
+        update={name: getattr(again.event, name) for name in ("at", "offset", "sha256", "record", "explanation")}
+    )
+    events = list(again.block.events)
+    events[again.index] = twice
+    block = again.block.copy(events=events).with_outcome(
+        again.index, seq=again.seq, transaction=f"0-{again.seq}", replayed=False
+    )
+    made.change(0, again.block, block)
+    return Planted(made.records(), Invariant.I4, 0, again.seq)
+
+
+def other_content_at_the_same_seq() -> Planted:
+    made = ledger()
+    seq, body, request_id = made.parts[0].outcomes[5]
+    other = orjson.dumps({**orjson.loads(body), "at": "2025-11-21T00:00:00.000Z"})
+    made.parts[0].outcomes.append((seq, other, request_id))
+    return Planted(made.records(), Invariant.I4, 0, seq)
+
+
+def outcomes_out_of_order() -> Planted:
+    made = ledger()
+    outcomes = made.parts[0].outcomes
+    outcomes[3], outcomes[4] = outcomes[4], outcomes[3]
+    return Planted(made.records(), Invariant.I4, 0, outcomes[3][0])
+
+
+def outcome_that_was_never_published() -> Planted:
+    """The next block says that everything before it was published."""
+    made = ledger()
+    gone = made.parts[0].outcomes.pop(4)
+    del made.parts[0].outcomes[4:]
+    return Planted(made.records(), Invariant.I16, 0, gone[0])
+
+
+def reply_that_differs() -> Planted:
+    made = ledger()
+    found = made.find(0, "pay-5")
+    body = orjson.dumps({**orjson.loads(found.block.outcome(found.index)), "status": "declined"})
+    made.replies.append(body)
+    return Planted(made.records(), Invariant.I16, 0, found.seq)
+
+
+def published_stale_block() -> Planted:
+    """A zombie's late block is in the log, where it does not count; but its outcomes were published."""
+    made = ledger()
+    part = made.parts[0]
+    seq = part.book.seq + 1
+    last = part.blocks[-1]
+    index = len(last.events) - 1
+    late = last.copy(events=[last.events[index]], epoch=1, token=part.blocks[0].token)
+    late = late.with_outcome(0, seq=seq, transaction=f"0-{seq}", reason="payee_closed")
+    records = made.records()
+    journal, outcomes = Partition(TOPICS.journal, 0), Partition(TOPICS.outcomes, 0)
+    records[journal].append(stale(records[journal], late, seq))
+    body = late.outcome(0)
+    records[outcomes].append(records[outcomes][-1]._replace(offset=len(records[outcomes]), value=body))
+    return Planted(records, Invariant.I12, 0, seq)
+
+
+def stale(journal: list[Record], block: Block, seq: int) -> Record:
+    """A record that says it is *block* at *seq*, of an epoch that is over: its chain does not matter."""
+    headers = {
+        "kind": b"block",
+        "format": b"1",
+        "epoch": b"%d" % block.epoch,
+        "token": block.token.hex().encode(),
+        "seq": b"%d" % seq,
+        "count": b"%d" % len(block.events),
+        "chain": b"00" * 32,
+        "published_through": b"0",
+    }
+    return journal[-1]._replace(offset=len(journal), key=None, headers=tuple(headers.items()), value=block.value())
+
+
+def limit_exceeded() -> Planted:
+    """The bundle that the pick-up names allows less than was accepted under it."""
+    made = ledger()
+    tight = orjson.loads(made.config[0])
+    tight["tiers"]["standard"]["limits"] = [{"type": "transfer", "currency": "EUR", "daily_count": 3}]
+    value = orjson.dumps(tight)
+    made.config[0] = value
+    for p, part in enumerate(made.parts):
+        first = part.blocks[0]
+        assert isinstance(first.events[0], ConfigPickup)
+        made.change(p, first, first.with_event(0, sha256=version_of(0, value).sha256))
+    return Planted(made.records(), Invariant.I14, 0, made.find(0, "pay-3").seq)
+
+
+def headroom_in_an_outcome() -> Planted:
+    made = ledger()
+    found = made.find(0, "pay-3")
+    limits = orjson.loads(found.block.outcome(found.index))["limits"]
+    limits[1]["used_minor"] += 1
+    made.change(0, found.block, found.block.with_outcome(found.index, limits=limits))
+    return Planted(made.records(), Invariant.I14, 0, found.seq)
+
+
+def unjustified_too_old() -> Planted:
+    made = ledger()
+    found = made.find(0, "late-1")
+    block = found.block.with_event(found.index, status="rejected", reason="too_old", binding=False)
+    block = block.with_outcome(found.index, status="rejected", reason="too_old", binding=False, final=False)
+    made.change(0, found.block, block)
+    return Planted(made.records(), Invariant.I14, 0, found.seq)
+
+
+def time_that_is_not_the_brokers() -> Planted:
+    made = ledger()
+    found = made.find(0, "late-5")
+    records, requests = made.records(), Partition(TOPICS.requests, 0)
+    late = altered(records, requests, found.event.offset, timestamp_ms=found.event.at + 1)
+    return Planted(late, Invariant.I8, 0, found.seq)
+
+
+def _renumbered(log: list[Record]) -> list[Record]:
+    return [record._replace(offset=offset) for offset, record in enumerate(log)]
+
+
+PLANTS: list[Callable[[], Planted]] = [
+    changed_byte_in_a_block,
+    changed_byte_in_a_request,
+    changed_byte_in_an_outcome,
+    changed_byte_in_config,
+    changed_byte_in_the_genesis,
+    changed_token_of_a_lease,
+    lost_block,
+    answers_in_another_order,
+    answer_without_an_event,
+    event_without_an_input,
+    input_without_an_answer,
+    two_answers_to_one_input,
+    unbalanced_entry,
+    sum_that_is_not_zero,
+    entry_to_another_account,
+    acceptance_that_should_be_a_decline,
+    overdraft,
+    decline_with_an_entry,
+    terms_that_nobody_asked_for,
+    balance_in_an_outcome,
+    outcome_that_its_event_does_not_say,
+    replay_that_differs,
+    second_decision_of_an_id,
+    other_content_at_the_same_seq,
+    outcomes_out_of_order,
+    outcome_that_was_never_published,
+    reply_that_differs,
+    published_stale_block,
+    limit_exceeded,
+    headroom_in_an_outcome,
+    unjustified_too_old,
+]
+"""Those that a copy of the topics can hold; the time of the broker cannot be copied."""
+
+EVERYWHERE = {changed_byte_in_config, limit_exceeded}
+"""These break every partition: all follow one config."""
+
+__all__ = ["EVERYWHERE", "PLANTS", "REPLIES", "Planted", "Records", "ledger", "time_that_is_not_the_brokers"]
