@@ -13,6 +13,7 @@ from ledgerline.demo.observer import Seen
 from ledgerline.demo.screen import latency_line, outcomes_table
 from schemas.currencies import format_amount
 from schemas.outcomes import parse_transaction_id
+from streams.kafka import SESSION_TIMEOUT_MS
 
 
 def print_outcomes(console: Console, seen: Seen) -> None:
@@ -63,9 +64,9 @@ def print_speed(console: Console, seen: Seen, played: int, elapsed_s: float) -> 
 
 def print_takeover(console: Console, killed: Killed, resumed_ms: dict[int, int]) -> None:
     """Print how long the partitions of the killed worker were without answers."""
-    waits = sorted(at_ms - killed.at_ms for at_ms in resumed_ms.values())
-    if waits:
+    if resumed_ms:
+        waited_s = (max(resumed_ms.values()) - killed.at_ms) / 1000
         console.print(
-            f"SIGKILL of {killed.name}: its {len(killed.partitions)} partitions answered again after"
-            f" {waits[0] / 1000:.1f} to {waits[-1] / 1000:.1f} s (the consumer group's session timeout is 10 s)"
+            f"SIGKILL of {killed.name}: the last of its {len(killed.partitions)} partitions answered again after"
+            f" {waited_s:.1f} s (the consumer group gives them away after {SESSION_TIMEOUT_MS / 1000:.0f} s)"
         )

@@ -22,9 +22,9 @@ from schemas.times import format_time
 
 SAMPLE: Final = Path(__file__).parents[2] / "examples" / "data" / "card_payments.csv.gz"
 CURRENCY: Final = "USD"
-FUNDING_MINOR: Final = 500_000
-PER_TRANSACTION_MINOR: Final = 500_000
-OVER_LIMIT_MINOR: Final = 600_000
+FUNDING_MINOR: Final = 1_000_000
+PER_TRANSACTION_MINOR: Final = 300_000
+OVER_LIMIT_MINOR: Final = 350_000
 RECENT: Final = 2_000
 """Duplicates and conflicts name one of the last 2,000 payments: a retry comes soon after what it repeats."""
 
@@ -151,7 +151,7 @@ def openings(accounts: Iterable[str], now_ms: int) -> Iterator[Outbound]:
 
 
 def fundings(accounts: Iterable[str], now_ms: int) -> Iterator[Outbound]:
-    """Yield a deposit of 5,000.00 USD to each account: some heavy spenders will run out of funds."""
+    """Yield a deposit of 10,000.00 USD to each account: some heavy spenders will run out of funds."""
     for account in accounts:
         fields = {"type": "deposit", "amount_minor": FUNDING_MINOR, "currency": CURRENCY, "rail": "demo"}
         yield _request(f"fund-{account}", account, fields, now_ms, "deposit")

@@ -11,6 +11,7 @@ import aiokafka
 import aiokafka.errors
 
 REQUEST_TIMEOUT_MS = 15_000  # of one request to a broker
+SESSION_TIMEOUT_MS = 6_000  # a silent group member loses its partitions; the lowest that brokers allow by default
 FETCH_WAIT_MS = 100  # a fetch without data: short, because a seek waits for the fetch under way
 MAX_RECORD_BYTES = 8 * 1024 * 1024  # `max.message.bytes` of the journal, the largest topic
 BATCH_BYTES = 900_000  # of several records sent as one batch: below the broker's default `message.max.bytes`

@@ -11,6 +11,7 @@ import aiokafka
 from streams.kafka.common import (
     CLOSE_TIMEOUT_S,
     REQUEST_TIMEOUT_MS,
+    SESSION_TIMEOUT_MS,
     Partition,
     failures,
     topic_partition,
@@ -55,7 +56,7 @@ class Member:
             group_id=group,
             auto_offset_reset="latest",  # with "none" a group without commits raises at once, even paused
             enable_auto_commit=False,
-            session_timeout_ms=10_000,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=1_000,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=60_000,
