@@ -1,25 +1,26 @@
 -- What must hold for every transaction, checked again by the database.
 
--- Every posting that one statement inserts belongs to an entry whose legs are all in that statement, at least two, as many as
--- it says, and balanced per currency. So nothing can be added to an entry later, and no entry can be half written.
+-- Every posting that one statement inserts belongs to an entry whose legs are all in that statement: numbered from 1, as many
+-- as it says (at least two), and balanced per currency. So nothing can be added to an entry later, and none is half written.
 CREATE FUNCTION refuse_unbalanced() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     wrong record;
 BEGIN
-    SELECT i.partition, i.seq, i.legs, i.sums, e.leg_count INTO wrong
-      FROM (SELECT c.partition, c.seq, sum(c.legs) AS legs, bool_or(c.difference <> 0) AS unbalanced,
+    SELECT i.partition, i.seq, i.legs, i.last_leg, i.sums, e.leg_count INTO wrong
+      FROM (SELECT c.partition, c.seq, sum(c.legs) AS legs, max(c.last_leg) AS last_leg,
+                   bool_or(c.difference <> 0) AS unbalanced,
                    string_agg(c.currency || ' debit - credit = ' || c.difference, ', ') AS sums
-              FROM (SELECT partition, seq, currency, count(*) AS legs,
+              FROM (SELECT partition, seq, currency, count(*) AS legs, max(leg) AS last_leg,
                            sum(CASE WHEN is_debit THEN amount_minor ELSE -amount_minor END) AS difference
                       FROM inserted GROUP BY partition, seq, currency) AS c
              GROUP BY c.partition, c.seq) AS i
       LEFT JOIN entries AS e ON e.partition = i.partition AND e.seq = i.seq
-     WHERE i.unbalanced OR e.leg_count IS DISTINCT FROM i.legs
+     WHERE i.unbalanced OR e.leg_count IS DISTINCT FROM i.legs OR i.last_leg <> i.legs
      LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'entry %-%: expected % legs that balance per currency, got % legs with %',
+        RAISE EXCEPTION 'entry %-%: expected % legs from 1 on that balance per currency, got % legs up to % with %',
             wrong.partition, wrong.seq, coalesce(wrong.leg_count::text, 'a row in entries that states the number of'),
-            wrong.legs, wrong.sums USING ERRCODE = 'check_violation', CONSTRAINT = 'entry_balances';
+            wrong.legs, wrong.last_leg, wrong.sums USING ERRCODE = 'check_violation', CONSTRAINT = 'entry_balances';
     END IF;
     RETURN NULL;
 END $$;
