@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
+import re
 import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO, assert_never
 
@@ -26,6 +26,7 @@ from schemas.outcomes import Outcome
 
 SHOWN_TOGETHER: Final = 200
 """Rows of one table: a long file is shown in parts, as the outcomes come."""
+_AMOUNT: Final = re.compile(r"(-?)(\d{1,18})(?:\.(\d+))?", re.ASCII)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -67,7 +68,7 @@ def send(
     """
     fields = {"type": kind, "account_id": account, "payee": payee, "rail": rail, "request_id": request_id}
     given = {name: value for name, value in fields.items() if value is not None}
-    if (source is None) == (kind is None):
+    if source is None and kind is None:
         raise typer.BadParameter("expected either a REQUEST or --type with its options", param_hint="REQUEST")
     if source is not None and (given or amount is not None or currency is not None):
         raise typer.BadParameter("expected either a REQUEST or options that make one, found both", param_hint="REQUEST")
@@ -176,15 +177,13 @@ def request_of(given: dict[str, str], amount: str | None, currency: str | None) 
 
 def amount_minor(text: str, digits: int) -> int:
     """Minor units of an amount as people write it; exact, or typer.BadParameter."""
-    try:
-        minor = Decimal(text).scaleb(digits)
-    except InvalidOperation:
-        minor = Decimal("NaN")
-    if not minor.is_finite() or minor != minor.to_integral_value():
+    found = _AMOUNT.fullmatch(text)
+    sign, whole, decimals = found.groups(default="") if found is not None else ("", "", "")
+    if found is None or len(decimals) > digits:
         raise typer.BadParameter(
             f"expected a number with at most {digits} decimals, found {text!r}", param_hint="--amount"
         )
-    return int(minor)
+    return int(f"{sign}{whole}{decimals:0<{digits}}")
 
 
 def source_of(source: str) -> Source:
