@@ -35,7 +35,7 @@ EVENT_JSON_BYTES: Final = 1_200
 TERMS_JSON_BYTES: Final = 16 * 1024
 """The same for an event that carries an account's terms, whose attributes may be long."""
 
-BREATHE_EVERY: Final = 256
+BREATHE_EVERY: Final = 64
 """Events after which other partitions of the process get a turn, so that their acknowledgements are not kept waiting."""
 
 MAX_PICKUPS: Final = 500
@@ -73,6 +73,7 @@ class Block:
     outcomes: list[Outgoing] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     bodies: dict[int, bytes] = field(default_factory=dict)
+    skipped: int = 0
     decided: Counter[Decided] = field(default_factory=Counter)
     defects: list[Defect] = field(default_factory=list)
     json_bytes: int = 0
@@ -175,6 +176,7 @@ class Decider:
         block.decided[Decided(kind, event.status, event.reason or ("replayed" if event.replayed else ""))] += 1
 
     def _transfer(self, block: Block, record: Record, framed: bytes, at: int) -> None:
+        block.skipped += 1
         event = skip(self._book, framed, record.offset, at, block.raw_bytes)
         evolve(self._book, event)
         block.events.append(event)

@@ -9,15 +9,16 @@ from typing import Final, Protocol, Self
 
 import structlog
 
-from streams.kafka import KafkaFailure, Member, Partition
+from streams.kafka import SESSION_TIMEOUT_MS, KafkaFailure, Member, Partition
 from streams.topics import Topics
 
 POLL_MS: Final = 500
 COMMIT_EVERY_S: Final = 5.0
 REJOIN_AFTER_S: Final = 2.0
-UNSETTLED_FOR_S: Final = 5.0
-"""A rebalance first takes everything away and then says who gets what. Until it does, and for at most this long, the
-owner goes on: if another takes the partition meanwhile, the journal fences us."""
+UNSETTLED_FOR_S: Final = 2 * SESSION_TIMEOUT_MS / 1000
+"""A rebalance first takes everything away and then says who gets what; where a member has died it waits for its session
+timeout in between. Until it ends, and for at most this long, the owner goes on: if another takes the partition meanwhile,
+the journal fences us."""
 
 Changed = Callable[[frozenset[int]], None]
 log = structlog.get_logger(__name__)

@@ -115,6 +115,21 @@ class Owner:
             return None
         return self._state.book.next_offset["requests"]
 
+    @property
+    def well(self) -> bool:
+        """Whether requests are being decided: owned, not held, and no block waits for an acknowledgement in trouble."""
+        return self.status.well and not self._troubles()
+
+    def plain(self) -> dict[str, object]:
+        """What ``/readyz`` says about the partition."""
+        return self.status.plain() | self._troubles()
+
+    def _troubles(self) -> dict[str, object]:
+        """Failures that are being retried right now."""
+        journal = self._writer.trouble if self._writer is not None else None
+        found = {"journal": journal, "outcomes": self._services.publisher.trouble}
+        return {name: trouble for name, trouble in found.items() if trouble is not None}
+
     async def run(self) -> None:
         """Own the partition whenever it is assigned, until ``stop``. Returns early when it halts. Never raises."""
         try:
@@ -285,6 +300,7 @@ class Owner:
         metrics, age_s = self._metrics, max(0, self._services.clock_ms() - first.record.timestamp_ms) / 1000
         metrics.batch_events.observe(len(block.events))
         metrics.decision_age_seconds.observe(age_s)
+        metrics.skips.inc(block.skipped)
         metrics.input_lag_seconds.labels(self._label).set(age_s)
         for decided, count in block.decided.items():
             metrics.decisions.labels(*decided).inc(count)

@@ -32,6 +32,10 @@ log = structlog.get_logger(__name__)
 class Publisher(Protocol):
     """Where outcomes go."""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the last attempt failed; None when it did not."""
+
     async def publish(self, to: Partition, records: Sequence[Outgoing]) -> None:
         """Return when *records* are acknowledged, in order; I/O trouble is retried without end. Raises Halt."""
 
@@ -50,7 +54,12 @@ class KafkaPublisher:
         self._kafka = kafka
         self._producer: Producer | None = None
         self._changing = asyncio.Lock()
-        self.trouble: str | None = None
+        self._trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """See ``Publisher``."""
+        return self._trouble
 
     async def publish(self, to: Partition, records: Sequence[Outgoing]) -> None:
         """See ``Publisher``."""
@@ -65,11 +74,11 @@ class KafkaPublisher:
             except RecordTooLarge as error:
                 raise Halt(f"an outcome that the topic does not take: {error}", topic=str(to), offset=None) from error
             except KafkaFailure as error:
-                self.trouble = str(error)
+                self._trouble = str(error)
                 log.warning("publication failed; sending again", partition=to.number, error=str(error))
                 await self._replace(producer)
             else:
-                self.trouble = None
+                self._trouble = None
                 return
             await asyncio.sleep(delay_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter
             delay_s = min(2 * delay_s, MAX_BACKOFF_S)

@@ -90,9 +90,9 @@ class Worker:
         partitions: dict[str, object] = {}
         ready = self._assigned is not None and not self._stop.is_set()
         for number in sorted(self._assigned or ()):
-            status = self._owners[number].status
-            partitions[str(number)] = status.plain()
-            ready = ready and status.well
+            owner = self._owners[number]
+            partitions[str(number)] = owner.plain()
+            ready = ready and owner.well
         self._metrics.ready.set(1 if ready else 0)
         return Readiness(ready, {"worker": self._options.name, "partitions": partitions})
 
@@ -135,9 +135,9 @@ class Worker:
     async def _examine(self) -> str:
         options = self._options
         diagnosis = await examine(options.kafka, options.prefix, dev=options.dev, ledger_id=options.ledger_id)
-        for finding in diagnosis.findings:
-            if finding.waived:
-                log.info("waived by --dev", finding=str(finding))
+        waived = sorted({finding.name for finding in diagnosis.findings if finding.waived})
+        if waived:
+            log.info("waived by --dev", findings=waived)
         if diagnosis.refusals:
             raise StartRefused("\n".join(map(str, diagnosis.refusals)))
         assert diagnosis.ledger_id is not None
