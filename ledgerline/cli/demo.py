@@ -1,6 +1,5 @@
 """``demo``: a stream of payments through the whole engine, a worker killed on the way, and the proof."""
 
-import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ledgerline.cli.shared import run
 from ledgerline.cli.stack import progress
 from ledgerline.demo.run import Options, run_demo
 from ledgerline.settings import Settings, load_settings
@@ -35,7 +35,7 @@ def demo(
     settings = load_settings()
     options = Options(requests=requests, rate=rate, seed=seed, keep=keep)
     with _stack(settings, keep):
-        proved = asyncio.run(run_demo(options, settings, Console(highlight=False)))
+        proved = run(run_demo(options, settings, Console(highlight=False)))
     if not proved:
         raise typer.Exit(1)
 
