@@ -58,8 +58,8 @@ def with_text(field: str, text: str, base: dict[str, Any] = TRANSFER) -> bytes:
         ("amount_minor", "-1", "an integer of at least 1", "-1"),
         ("amount_minor", "1000000000000001", "an integer of at most 1000000000000000", "1000000000000001"),
         ("amount_minor", "9223372036854775808", "an integer within int64", "9223372036854775808"),
-        ("amount_minor", "-9223372036854775809", INTEGER, "-9.223372036854776e18"),
-        ("amount_minor", "18446744073709551617", INTEGER, "1.8446744073709552e19"),
+        ("amount_minor", "-9223372036854775809", INTEGER, "-9.223372036854776e+18"),
+        ("amount_minor", "18446744073709551617", INTEGER, "1.8446744073709552e+19"),
         ("amount_minor", "null", "a value, or no such field", "null"),
         ("amount_minor", "{}", "an integer", "{}"),
         ("merchant", "null", "a value, or no such field", "null"),
@@ -134,7 +134,8 @@ def test_a_missing_field_is_named(name: str) -> None:
         "2026-02-30T00:00:00Z", "2025-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-11-20T24:00:00Z",
         "2026-11-20T12:60:00Z", "2026-12-31T23:59:60Z", "2026-11-20T12:00:00+00:00", "2026-11-20T12:00:00",
         "2026-11-20T12:00:00.000000Z", "2026-11-20T12:00:00.00Z", "2026-11-20T12:00:00.Z", "2026-11-20T12:00:00z",
-        "2026-11-20t12:00:00Z", "2026-11-20 12:00:00Z", "2026-11-20T12:00Z", "2026-11-20T12:00:00Z\n", " 2026-11-20T12:00:00Z",
+        "2026-11-20t12:00:00Z", "2026-11-20 12:00:00Z", "2026-11-20T12:00Z", "2026-11-20T12:00:00Z\n",
+        " 2026-11-20T12:00:00Z",
         "٣026-11-20T12:00:00Z", "2026-11-20T12:00:0٣Z", "2026-11-20T12:00:00.00٣Z", "2026-11-20T12:00:00,000Z",
         "1969-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "2026-11-20T12:00:-1Z", "2026-11-20T12:00:+1Z", "", "now",
     ],
@@ -213,7 +214,7 @@ def test_eight_levels_are_accepted_and_nine_refused() -> None:
 
 def test_64_kib_are_accepted_and_one_byte_more_is_too_large() -> None:
     value = orjson.dumps(TRANSFER)
-    assert accepted(value + b" " * (MAX_REQUEST_BYTES - len(value)))
+    accepted(value + b" " * (MAX_REQUEST_BYTES - len(value)))
     found = refused(value + b" " * (MAX_REQUEST_BYTES - len(value) + 1))
     assert (found.reason, found.problem.found) == ("too_large", "65537 bytes")
 
@@ -253,7 +254,7 @@ def test_an_update_needs_something_to_update() -> None:
     assert (
         refused(orjson.dumps(update)).problem.expected == "one of attributes, ceiling_minor, floor_minor, status, tier"
     )
-    assert accepted(orjson.dumps(update | {"floor_minor": 0}))
+    accepted(orjson.dumps(update | {"floor_minor": 0}))
     assert refused(orjson.dumps(update | {"status": "closed"})).problem.expected == "one of 'open' or 'frozen'"
 
 
@@ -285,7 +286,7 @@ def test_attributes_keep_the_type_of_each_value(value: object) -> None:
 def test_a_wrong_bundle_is_refused_with_its_place(change: dict[str, Any], where: str, expected: str) -> None:
     bundle = {"v": 1, "kind": "bundle", "version": "1", "tiers": {"standard": {"limits": []}},
               "near_duplicates": {"window_s": 60, "action": "tag"}, "scoring": {}}  # fmt: skip
-    assert decode_bundle(orjson.dumps(bundle))
+    decode_bundle(orjson.dumps(bundle))
     with pytest.raises(Malformed) as caught:
         decode_bundle(orjson.dumps(bundle | change))
     assert (caught.value.field, caught.value.expected) == (where, expected)
