@@ -37,21 +37,21 @@ def failures(doing: str) -> Iterator[None]:
     try:
         yield
     except asyncpg.PostgresError as error:
-        text = f"{doing}: {error.sqlstate} {error}"
+        text = f"PostgreSQL: {doing}: {error.sqlstate} {error}"
         if (error.sqlstate or "")[:2] in _REFUSED:
             raise PostgresRefused(text) from error
         raise PostgresUnavailable(text) from error
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):  # a value that does not fit its column, found before it was sent
-            raise PostgresRefused(f"{doing}: {error}") from error
-        raise PostgresUnavailable(f"{doing}: {error}") from error
+            raise PostgresRefused(f"PostgreSQL: {doing}: {error}") from error
+        raise PostgresUnavailable(f"PostgreSQL: {doing}: {error}") from error
     except (OSError, TimeoutError) as error:
-        raise PostgresUnavailable(f"{doing}: {error!r}") from error
+        raise PostgresUnavailable(f"PostgreSQL: {doing}: {error!r}") from error
 
 
 async def connect(dsn: str, schema: str = SCHEMA) -> asyncpg.Connection[asyncpg.Record]:
     """A session for reading or migrating, with the schema in its path. Raises PostgresUnavailable."""
-    with failures("connect to PostgreSQL"):
+    with failures("connect"):
         return await asyncpg.connect(
             dsn,
             timeout=CONNECT_TIMEOUT_S,

@@ -62,7 +62,8 @@ class Sink:
         """Connects to nothing yet. *membership* None: the consumer group. *store* is for tests that stop in a write."""
         self.kafka, self.topics, self.dsn = kafka, Topics(prefix), dsn
         self.sink_id, self.schema = sink_id, schema
-        self.metrics = SinkMetrics(registry or CollectorRegistry())
+        self.registry = registry or CollectorRegistry()
+        self.metrics = SinkMetrics(self.registry)
         self.halted: dict[int, Halted] = {}
         self.written: dict[int, int] = {}
         self._membership = membership or GroupMembership.of_sinks(kafka, self.topics, sink_id)
@@ -71,8 +72,14 @@ class Sink:
         self._changed = asyncio.Event()
         self._tasks: dict[int, _Task] = {}
         self._not_before: dict[int, float] = {}  # loop time: a deposed sink backs off
+        self._foreign: ForeignLedger | None = None
         self._trouble: str | None = "the sink has not started"
         self._progress = asyncio.Event()
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """Those that this process writes."""
+        return frozenset(self._tasks)
 
     def ready(self) -> Readiness:
         """Ready: the schema is there, no partition halted, and no server is being waited for."""
@@ -133,7 +140,7 @@ class Sink:
         membership = asyncio.create_task(self._membership.run(self._assign, self._positions), name="sink membership")
         stopping = asyncio.create_task(stop.wait())
         try:
-            while not stop.is_set():
+            while self._foreign is None and not stop.is_set():
                 self._changed.clear()
                 await self._adjust(pool)
                 changed = asyncio.create_task(self._changed.wait())
@@ -148,6 +155,8 @@ class Sink:
             await self._leave(list(self._tasks))
             membership.cancel()
             await asyncio.wait({membership})
+        if self._foreign is not None:
+            raise self._foreign
 
     def _assign(self, partitions: frozenset[int]) -> None:
         self._assigned = partitions
@@ -221,7 +230,7 @@ class Sink:
             case None:
                 _log.info("sink.left", partition=partition)
             case ForeignLedger() as foreign:
-                raise foreign
+                self._foreign = foreign
             case Deposed() as deposed:
                 _log.warning("sink.deposed", partition=partition, cause=str(deposed))
                 pause = random.uniform(*_DEPOSED_PAUSE_S)  # noqa: S311  # jitter

@@ -71,7 +71,12 @@ async def follow(dsn: str, sink: PartitionSink, seq: int, timeout_s: float = 30.
     waiting = asyncio.create_task(wait_for(dsn, partition=sink.partition, seq=seq, timeout_s=timeout_s))
     await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
-    await running
+    try:
+        await running
+    except BaseException:
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        raise
     await waiting
 
 

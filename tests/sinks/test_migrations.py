@@ -58,7 +58,7 @@ async def test_a_migration_that_was_edited_after_its_release_is_noticed(database
 
 
 async def test_an_absent_server_is_unavailable() -> None:
-    with pytest.raises(PostgresUnavailable, match="connect to PostgreSQL"):
+    with pytest.raises(PostgresUnavailable, match="PostgreSQL: connect"):
         await migrate("postgresql://postgres@127.0.0.1:1/nothing")
 
 
