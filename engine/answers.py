@@ -78,7 +78,7 @@ def identity(content: Decoded | Unreadable) -> tuple[str | None, str | None, str
 def write_answer(
     intake: Intake, ruling: Ruling, bodies: tuple[bytes, bytes], at: int, ruleset: str, start: int
 ) -> Answer:
-    """Return the event of *ruling* for *intake*, whose *bodies*, outcome and explanation, follow the record in the block."""
+    """Return the event of *ruling* for *intake*; the *bodies* are its outcome and explanation, which follow the record."""
     content = intake.content
     request = content.request if isinstance(content, Decoded) else None
     request_id, account_id, request_type = identity(content)

@@ -146,7 +146,8 @@ class Book:
     """Everything that ``decide`` reads and ``evolve`` changes; one per partition, folded from its journal.
 
     ``seq`` and ``at`` are those of the last event; ``next_offset`` is the first undecided offset of each input topic
-    and ``config_offset`` that of ``config``. ``versions`` maps the name of every bundle that was ever in force to its hash.
+    and ``config_offset`` that of ``config``. ``versions`` maps the name of every bundle that was ever in force to its
+    hash.
     """
 
     __slots__ = (

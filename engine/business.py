@@ -35,7 +35,7 @@ from schemas.requests import CloseAccount, Deposit, OpenAccount, Request, Transf
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a request is decided with: the book, which is only read, the bundle in force, the time, the notes to fill."""
+    """What a request is decided with: the book, which is only read, the bundle in force, the time, and notes."""
 
     book: Book
     bundle: Bundle

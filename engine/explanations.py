@@ -2,11 +2,13 @@
 
 JSON, next to the outcome in the block; it is never sent to the requester. Keys appear where they apply:
 
-* ``decision``, ``ruleset``; of a refusal ``reason``, ``detail`` and ``check`` (``number`` and ``name`` of the one that refused);
+* ``decision``, ``ruleset``; of a refusal ``reason``, ``detail``, ``check`` (``number`` and ``name`` of the one that
+  refused);
 * ``original`` (transaction id) and ``replayed``; ``defect``, the exception behind an ``internal_error``;
 * ``tier``; ``funds``: ``needed_minor`` and ``available_minor``, before the decision; ``limits`` as in the outcome;
 * ``near_duplicate``: ``of`` (transaction id), ``age_ms``, and the rule's ``window_s`` and ``action``;
-* ``score``: ``total``, ``decline_at``, the ``parts`` that add up to the total, the ``most`` of each, the ``values`` used.
+* ``score``: ``total``, ``decline_at``, the ``parts`` that add up to the total, the ``most`` of each, the ``values``
+  used.
 """
 
 from typing import Any

@@ -62,8 +62,8 @@ def exceeded(now: Standing, amount_minor: int, currency: str) -> Refusal | None:
 def headroom(now: Standing, consumed_minor: int) -> tuple[LimitHeadroom, ...]:
     """Return every limit behind the decision.
 
-    *consumed_minor* is the accepted amount, or 0 for a decline, which consumes nothing. ``remaining`` is 0 where a newer
-    bundle set a limit below what was used.
+    *consumed_minor* is the accepted amount, or 0 for a decline, which consumes nothing. ``remaining`` is 0 where a
+    newer bundle set a limit below what was used.
     """
     limit = now.limit
     found: list[LimitHeadroom] = []

@@ -1,8 +1,8 @@
 """The surprise score of a payment, 0 to 1000: how unlike the account's own habits its amount, pace and hour of day are.
 
 Three parts add up to the total, each 0 up to a most; an account's first payments score low, because little is known of
-it. Integers only; logarithms are in units of 1/1024 (engine/fixed.py). The constants were tuned on the even accounts of a
-simulated, labelled stream of card payments; ``bench/score_quality.py`` measures the separation on the odd ones.
+it. Integers only; logarithms are in units of 1/1024 (engine/fixed.py). The constants were tuned on the even accounts of
+a simulated, labelled stream of card payments; ``bench/score_quality.py`` measures the separation on the odd ones.
 """
 
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def _first(amount_minor: int, log_amount: int, hour: int) -> Score:
 
 
 def _excess(value: int, mean: int, deviation: int, most: int, span: int) -> int:
-    """Return 0 up to one deviation above the mean, and *most* from *span* deviations further on, straight in between."""
+    """Return 0 up to one deviation above the mean, *most* from *span* deviations further on, straight in between."""
     deviations = (value - mean) * ONE // max(deviation, LEAST_DEVIATION)
     return max(0, min(most, most * (deviations - ONE) // (span * ONE)))
 

@@ -1,6 +1,6 @@
 """One partition without Kafka: requests go in as values, decisions come out, and two books follow.
 
-``book`` evolves with the decided events; ``folded`` with the same events after encoding and decoding, as a restore does.
+``book`` evolves with the decided events; ``folded`` with the same events after encoding and decoding, as in a restore.
 """
 
 from typing import Any, Final
@@ -49,9 +49,7 @@ def make_bundle(
             "v": 1,
             "kind": "bundle",
             "version": version,
-            "tiers": {
-                name: {"limits": listed} for name, listed in {"standard": limits or [], **(tiers or {})}.items()
-            },
+            "tiers": {name: {"limits": listed} for name, listed in {"standard": limits or [], **(tiers or {})}.items()},
             "near_duplicates": {"window_s": window_s, "action": action},
             "scoring": {} if decline_at is None else {"decline_at": decline_at},
         }
@@ -76,6 +74,7 @@ class Desk:
         self.events: list[Answer | Skip | ConfigPickup] = []
         self.offset = 0
         self.config_offset = 0
+        self.raw = bytearray()
         self.bundle = bundle
         self.publish(bundle)
 
@@ -93,7 +92,15 @@ class Desk:
 
     def skip(self) -> None:
         framed = frame(RawRecord(b"x", (), b"y"))
-        self._apply(skip(self.book, framed, self.book.next_offset["transfers"], self.at, 0))
+        event = skip(self.book, framed, self.book.next_offset["transfers"], self.at, len(self.raw))
+        self.raw += framed
+        self._apply(event)
+
+    def take_block(self) -> tuple[list[Answer | Skip | ConfigPickup], bytes]:
+        """Return the events since the last call, and the raw bytes that they point into."""
+        events, raw = self.events, bytes(self.raw)
+        self.events, self.raw = [], bytearray()
+        return events, raw
 
     def wait(self, milliseconds: int) -> None:
         self.at += milliseconds
@@ -108,10 +115,12 @@ class Desk:
         before = state_hash(self.book) if self.checked else ""
         wanted = needs(self.book, intake)
         evidence = Evidence(original=None if wanted is None else self.outcomes[wanted])
-        decision = decide(self.book, intake, evidence, self.at, self.bundle, 0)
+        decision = decide(self.book, intake, evidence, self.at, self.bundle, len(self.raw))
         if self.checked:
             assert state_hash(self.book) == before, "decide changed the book"
         self.offset += 1
+        kept = intake.framed if decision.event.record[0] is not None else b""
+        self.raw += kept + decision.outcome + decision.explanation
         self._apply(decision.event)
         self.outcomes[self.book.seq] = decision.outcome
         self.decisions.append(decision)

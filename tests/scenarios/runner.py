@@ -2,25 +2,26 @@
 
 One line is one command; ``#`` begins a comment. Amounts are decimal; times are those of the partition's log.
 
-    partition 3 of 8                            the partition under test; 0 of 1 otherwise
+    partition 3 of 8                       the partition under test; 0 of 1 otherwise
     tier gold transfer EUR per_transaction=5.00 sum=10.00 count=3
-    near_duplicates decline 60                  pass | tag | decline, window in seconds
-    decline_at 700                              the score's threshold
-    publish v2                                  the bundle of the lines above is in force from here on; again: `clear` first
-    wait 61s                                    s, m, h, d or ms
-    open alice EUR 100.00 tier=gold             opens and, above zero, funds; the requests are called open-alice, fund-alice
+    near_duplicates decline 60             pass | tag | decline, window in seconds
+    decline_at 700                         the score's threshold
+    publish v2                             the bundle of the lines above is in force; `clear` forgets its tiers
+    wait 61s                               s, m, h, d or ms
+    open alice EUR 100.00 tier=gold        opens and, above zero, funds, as requests open-alice and fund-alice
     open r0 alice EUR -> declined account_exists
     update|close r1 alice status=frozen -> accepted
     deposit|withdraw r2 alice 10.00 -> accepted
     transfer r3 alice bob 60.00 fee=0.10 -> accepted
-    record alice {"v": 1} -> rejected malformed  any value under any key (`-` is null); a value in quotes is repeated: "x"*70000
-    repeat 20 withdraw r alice 1.00             r-1, r-2, …; the last answer must match
+    record alice {"v": 1} -> rejected malformed    any value under any key; `-` is null; "x"*70000 repeats
+    repeat 20 withdraw r alice 1.00        r-1, r-2, ...; the last answer must match
     balance alice 40.00 | available alice 40.00 | system sys:fees:EUR 0.10
-    break alice                                 plants a defect: the engine fails on this account
+    break alice                            plants a defect: the engine fails on this account
 
-Behind ``->``: status, reason, then any of ``replayed``, ``nonbinding``, ``field=value`` of the outcome, ``of=r3`` (the transaction of
-r3), ``used.daily_sum=60.00``, ``left.daily_sum=40.00``, ``rules=near_duplicate``. A request sent again keeps its ``requested_at``;
-``requested=-25h`` moves it, ``key=x`` gives the record another key, ``cur=USD`` another currency.
+Behind ``->``: status, reason, then any of ``replayed``, ``nonbinding``, ``field=value`` of the outcome, ``of=r3`` (the
+transaction of r3), ``used.daily_sum=60.00``, ``left.daily_sum=40.00``, ``rules=near_duplicate``. A request sent again
+keeps its ``requested_at``; ``requested=-25h`` moves it, ``key=x`` gives the record another key, ``cur=USD`` another
+currency.
 """
 
 import re
@@ -97,18 +98,8 @@ def _run(scenario: Scenario, command: str) -> None:
     todo, arrow, expected = command.partition("->")
     verb, *words = todo.split()
     match verb:
-        case "partition":
-            scenario.partition, scenario.partitions = int(words[0]), int(words[2])
-        case "tier":
-            scenario.tiers.setdefault(words[0], []).extend(_limit(words[1:]) if len(words) > 1 else [])
-        case "clear":
-            scenario.tiers = {}
-        case "near_duplicates":
-            scenario.near_duplicates = (words[0], int(words[1]))
-        case "decline_at":
-            scenario.decline_at = int(words[0])
-        case "publish":
-            scenario.running().publish(scenario.bundle(words[0]))
+        case "partition" | "tier" | "clear" | "near_duplicates" | "decline_at" | "publish":
+            _rules(scenario, verb, words)
         case "wait":
             scenario.running().wait(_duration(words[0]))
         case "balance" | "available" | "system":
@@ -127,6 +118,22 @@ def _run(scenario: Scenario, command: str) -> None:
     if arrow:
         assert scenario.last is not None, "nothing was answered yet"
         _compare(scenario, scenario.last, expected.split())
+
+
+def _rules(scenario: Scenario, verb: str, words: list[str]) -> None:
+    match verb:
+        case "partition":
+            scenario.partition, scenario.partitions = int(words[0]), int(words[2])
+        case "tier":
+            scenario.tiers.setdefault(words[0], []).extend(_limit(words[1:]) if len(words) > 1 else [])
+        case "clear":
+            scenario.tiers = {}
+        case "near_duplicates":
+            scenario.near_duplicates = (words[0], int(words[1]))
+        case "decline_at":
+            scenario.decline_at = int(words[0])
+        case _:
+            scenario.running().publish(scenario.bundle(words[0]))
 
 
 def _repeat(scenario: Scenario, times: int, verb: str, words: list[str]) -> None:
@@ -163,7 +170,8 @@ def _request(scenario: Scenario, verb: str, words: list[str]) -> None:
     _options(fields, options, scenario, account_id)
     _send(scenario, request_id, account_id, fields, key, shift)
     if amount is not None:
-        assert scenario.last is not None and scenario.last.status == "accepted", scenario.last
+        assert scenario.last is not None
+        assert scenario.last.status == "accepted", scenario.last
         _request(scenario, "deposit", [f"fund-{account_id}", account_id, amount])
         assert scenario.last.status == "accepted", scenario.last
 
@@ -211,7 +219,11 @@ def _answer(scenario: Scenario, value: bytes | None, key: bytes | None, name: st
 
 def _compare(scenario: Scenario, outcome: Outcome, expected: list[str]) -> None:
     status, *words = expected
-    reason = words.pop(0) if words and re.fullmatch(r"[a-z_]+", words[0]) and words[0] not in ("replayed", "nonbinding") else None
+    reason = (
+        words.pop(0)
+        if words and re.fullmatch(r"[a-z_]+", words[0]) and words[0] not in ("replayed", "nonbinding")
+        else None
+    )
     wanted: dict[str, str] = {"status": status, "reason": str(reason)}
     wanted |= {"replayed": str("replayed" in words), "binding": str("nonbinding" not in words)}
     wanted |= dict(word.split("=", 1) for word in words if "=" in word)

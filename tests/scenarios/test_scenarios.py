@@ -21,7 +21,7 @@ def test_the_scenarios_meet_every_reason_code() -> None:
 
 
 def test_a_wrong_expectation_fails_and_names_its_line() -> None:
-    with pytest.raises(ScenarioFailed, match="line 2: withdraw r1 alice 1.01 -> accepted"):
+    with pytest.raises(ScenarioFailed, match=r"line 2: withdraw r1 alice 1\.01 -> accepted"):
         run_scenario("open alice EUR 1.00\nwithdraw r1 alice 1.01 -> accepted")
 
 
