@@ -178,7 +178,7 @@ def await_ready(layout: Layout, process: psutil.Process) -> None:
     where = address(layout)
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
-        if not processes.runs(process, marker(layout)):
+        if not processes.alive(process):
             if not is_free(int(where.rpartition(":")[2])):
                 raise PortTaken
             raise UnreachableError(f"Kafka ended while starting{log_tail(layout)}")

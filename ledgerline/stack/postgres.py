@@ -78,7 +78,7 @@ def start(layout: Layout, report: Report) -> psutil.Process:
 def await_ready(layout: Layout, process: psutil.Process) -> None:
     """Return when the server accepts connections. Raises UnreachableError with the end of its log."""
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < deadline and processes.runs(process, marker(layout)):
+    while time.monotonic() < deadline and processes.alive(process):
         lines = _pid_file_lines(layout)
         if len(lines) > 7 and lines[7].strip() == "ready":
             _complete(layout).touch()

@@ -7,6 +7,7 @@ command line has the path of our own configuration or data folder as one of its 
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -19,10 +20,21 @@ def runs(process: psutil.Process, marker: Marker) -> bool:
     """True if *process* is alive and has *marker* among its arguments."""
     try:
         arguments = process.cmdline()
+        if not arguments and process.status() != psutil.STATUS_ZOMBIE:  # just started: exec has not set them yet
+            time.sleep(0.05)
+            arguments = process.cmdline()
         return all(part in arguments for part in marker) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:  # a process of another user cannot be one of ours
+        return False
+
+
+def alive(process: psutil.Process) -> bool:
+    """True until *process* has ended, also in the moment after its start in which it has no command line yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 

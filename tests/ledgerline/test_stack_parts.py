@@ -101,3 +101,11 @@ def test_the_ports_of_the_last_start_are_used_again_if_they_are_free(tmp_path: P
     kafka.configure(files, *ports)
     assert kafka.address(files) == f"127.0.0.1:{ports[0]}"
     assert kafka.choose_ports(files) == ports
+
+
+def test_a_started_process_counts_as_alive_until_it_ends() -> None:
+    for _ in range(20):  # now and then a process that has just started has no command line yet
+        with psutil.Popen([sys.executable, "-c", "pass"]) as child:
+            assert processes.alive(child) or child.poll() is not None
+            child.wait()
+            assert not processes.alive(child)
