@@ -159,6 +159,7 @@ def test_every_other_way_to_write_a_time_is_refused(text: str) -> None:
         (b'{"a:":1,"a:":2}', "a:"),
         (b'{"a":{"b":1},"a":{}}', "a"),
         (b'{"":1,"":2}', ""),
+        (b'{"a":1,"a":"\\u0022\\u0022"}', "a"),  # as many quotes as its canonical form {"a":"\\"\\""}
         ('{"é":1,"\\u00e9":2}'.encode(), "é"),
     ],
 )
@@ -217,6 +218,12 @@ def test_64_kib_are_accepted_and_one_byte_more_is_too_large() -> None:
     accepted(value + b" " * (MAX_REQUEST_BYTES - len(value)))
     found = refused(value + b" " * (MAX_REQUEST_BYTES - len(value) + 1))
     assert (found.reason, found.problem.found) == ("too_large", "65537 bytes")
+
+
+def test_a_caller_may_set_another_bound() -> None:
+    assert decode_object(b"{}  ", max_bytes=4) == {}
+    with pytest.raises(Malformed, match="at most 4 bytes, found 5 bytes"):
+        decode_object(b"{}   ", max_bytes=4)
 
 
 def test_a_record_without_a_value_is_refused() -> None:
