@@ -338,7 +338,9 @@ class Owner:
         now = time.monotonic()
         for defect in defects:
             self._errors.append(now)
-            self._log.error("internal_error", request_id=defect.request_id, offset=defect.offset, exc_info=defect.error)
+            trace = defect.error if defect is defects[0] else None  # the others of a block are usually the same
+            said = self._log.bind(request_id=defect.request_id, offset=defect.offset)
+            said.error("internal_error", error=repr(defect.error), exc_info=trace)
             if len(self._errors) == INTERNAL_ERRORS and now - self._errors[0] <= INTERNAL_ERRORS_WITHIN_S:
                 raise Halt(
                     f"{INTERNAL_ERRORS} requests were answered with internal_error within "

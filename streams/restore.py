@@ -24,8 +24,7 @@ LOOKUPS_PER_S: Final = 100
 class Bodies:
     """Outcome bodies by seq: the latest ones, of this process and of what it folded. Bounded, the oldest goes first."""
 
-    def __init__(self, limit: int = CACHED_BODIES) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._bodies: OrderedDict[int, bytes] = OrderedDict()
 
     def get(self, seq: int) -> bytes | None:
@@ -36,7 +35,7 @@ class Bodies:
         """Remember it."""
         bodies = self._bodies
         bodies[seq] = body
-        if len(bodies) > self._limit:
+        if len(bodies) > CACHED_BODIES:
             bodies.popitem(last=False)
 
 
