@@ -56,7 +56,10 @@ class Admin:
         return self
 
     async def create_topic(self, topic: NewTopic) -> None:
-        """Raises TopicExists, or KafkaFailure with the broker's words (aiokafka only returns error codes)."""
+        """Create *topic* and return when a broker tells of it with all its leaders.
+
+        Raises: TopicExists; KafkaFailure with the broker's words (aiokafka only returns error codes).
+        """
         new = aiokafka.admin.NewTopic(
             topic.name, topic.partitions, topic.replication_factor, topic_configs=dict(topic.configs)
         )
@@ -64,6 +67,15 @@ class Admin:
             for name, code, message in (await self._admin.create_topics([new])).topic_errors:
                 if code:
                     raise aiokafka.errors.for_code(code)(f"{name}: {message}")
+
+        with failures(f"wait for topic {topic.name}"):
+            async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
+                while not await self._is_led(topic.name):
+                    await asyncio.sleep(0.02)
+
+    async def _is_led(self, name: str) -> bool:
+        (found,) = await self._admin.describe_topics([name])
+        return not found["error_code"] and all(p["leader"] >= 0 for p in found["partitions"])
 
     async def delete_topic(self, name: str) -> None:
         """Raises UnknownTopic, or KafkaFailure with the broker's words."""
