@@ -70,7 +70,7 @@ class Admin:
 
         with failures(f"wait for topic {topic.name}"):
             async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
-                while not await self._is_led(topic.name):
+                while not await self._is_led(topic.name):  # noqa: ASYNC110  # nothing tells
                     await asyncio.sleep(0.02)
 
     async def _is_led(self, name: str) -> bool:

@@ -1,0 +1,230 @@
+"""The typed clients on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+import aiokafka
+import pytest
+
+from streams.kafka import (
+    LOG_APPEND_TIME,
+    Admin,
+    Consumer,
+    Isolation,
+    KafkaFailure,
+    Member,
+    NewTopic,
+    OffsetOutOfRange,
+    Outgoing,
+    Partition,
+    Producer,
+    RecordTooLarge,
+    TopicExists,
+    UnknownTopic,
+    read_to_end,
+)
+
+pytestmark = pytest.mark.integration
+CONFIGS = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "1000000"}
+
+
+@pytest.fixture
+async def admin(kafka: str) -> AsyncIterator[Admin]:
+    opened = await Admin.start(kafka, "test")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def topic(admin: Admin) -> AsyncIterator[str]:
+    name = f"clients.{uuid.uuid4().hex[:8]}"
+    await admin.create_topic(NewTopic(name=name, partitions=2, replication_factor=1, configs=CONFIGS))
+    yield name
+    await admin.delete_topic(name)
+
+
+@pytest.fixture
+async def producer(kafka: str) -> AsyncIterator[Producer]:
+    opened = await Producer.idempotent(kafka, "test")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def consumer(kafka: str) -> AsyncIterator[Consumer]:
+    opened = await Consumer.start(kafka, "test", Isolation.COMMITTED)
+    yield opened
+    await opened.close()
+
+
+async def test_a_record_arrives_as_it_was_sent_with_the_brokers_time(
+    topic: str, producer: Producer, consumer: Consumer
+) -> None:
+    to, headers = Partition(topic, 1), (("a", b"1"), ("ü", None), ("a", b""))
+    before_ms = int(time.time() * 1000) - 1
+    acknowledged = await producer.send(to, Outgoing(b"key", b"value", headers), 10.0)
+    await producer.send(to, Outgoing(b"tombstone", None), 10.0)
+    first, second = await read_to_end(consumer, to, 0)
+    assert (first.topic, first.partition, first.offset) == (topic, 1, acknowledged.offset)
+    assert (first.key, first.value, first.headers) == (b"key", b"value", headers)
+    assert (second.key, second.value, second.headers) == (b"tombstone", None, ())
+    assert first.timestamp_ms == acknowledged.timestamp_ms >= before_ms
+    assert first.timestamp_type == acknowledged.timestamp_type == LOG_APPEND_TIME
+
+
+async def test_many_records_are_appended_in_order_whatever_their_size(
+    topic: str, producer: Producer, consumer: Consumer
+) -> None:
+    sizes = [10, 500_000, 500_000, 0, 990_000, 3, *([100] * 3_000)]
+    records = [Outgoing(b"%d" % n, bytes(size)) for n, size in enumerate(sizes)]
+    await producer.send_all(Partition(topic, 0), records, 20.0)
+    await producer.send_all(Partition(topic, 0), [], 20.0)
+    found = await read_to_end(consumer, Partition(topic, 0), 0)
+    assert [(r.key, len(r.value or b"")) for r in found] == [(b"%d" % n, size) for n, size in enumerate(sizes)]
+
+
+async def test_failures_say_what_was_done_and_have_a_class_of_their_own(
+    kafka: str, topic: str, producer: Producer, consumer: Consumer, admin: Admin
+) -> None:
+    with pytest.raises(RecordTooLarge, match=r"append a record of 9,000,000 bytes"):
+        await producer.send(Partition(topic, 0), Outgoing(None, bytes(9_000_000)), 10.0)
+    with pytest.raises(RecordTooLarge):
+        await producer.send_all(Partition(topic, 0), [Outgoing(None, bytes(9_000_000))], 10.0)
+    with pytest.raises(RecordTooLarge):  # the topic's limit
+        await producer.send(Partition(topic, 0), Outgoing(None, bytes(2_000_000)), 10.0)
+    consumer.assign([Partition(topic, 0)])
+    consumer.seek(Partition(topic, 0), 7)
+    with pytest.raises(OffsetOutOfRange, match="read the assigned partitions"):
+        await consumer.poll(timeout_ms=5_000)
+    with pytest.raises(TopicExists):
+        await admin.create_topic(NewTopic(name=topic, partitions=1, replication_factor=1, configs={}))
+    with pytest.raises(UnknownTopic):
+        await admin.delete_topic(f"{topic}.nope")
+    bad = NewTopic(name=f"{topic}.bad", partitions=1, replication_factor=1, configs={"max.message.bytes": "x"})
+    with pytest.raises(KafkaFailure, match=r"create topic .*InvalidConfig"):
+        await admin.create_topic(bad)
+    with pytest.raises(KafkaFailure, match="connect a producer"):
+        await Producer.idempotent("127.0.0.1:1", "test")
+
+
+async def test_a_consumer_knows_both_ends_and_finds_offsets_by_time(
+    topic: str, producer: Producer, consumer: Consumer
+) -> None:
+    here, other = Partition(topic, 0), Partition(topic, 1)
+    sent = [await producer.send(here, Outgoing(None, b"x"), 10.0) for _ in range(3)]
+    assert await consumer.start_offsets([here, other]) == {here: 0, other: 0}
+    assert await consumer.end_offsets([here, other]) == {here: 3, other: 0}
+    late = sent[-1].timestamp_ms + 60_000
+    assert await consumer.offsets_at({here: sent[0].timestamp_ms, other: 0}) == {here: 0, other: None}
+    assert await consumer.offsets_at({here: late}) == {here: None}
+
+
+async def test_an_open_transaction_holds_committed_readers_back_and_an_aborted_one_leaves_a_gap(
+    kafka: str, topic: str, producer: Producer, consumer: Consumer
+) -> None:
+    here = Partition(topic, 0)
+    await producer.send(here, Outgoing(None, b"before"), 10.0)
+    upstream = aiokafka.AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=topic)
+    await upstream.start()
+    await upstream.begin_transaction()
+    await upstream.send_and_wait(topic, b"aborted", partition=0)
+    await producer.send(here, Outgoing(None, b"behind"), 10.0)
+    assert [r.value for r in await read_to_end(consumer, here, 0)] == [b"before"]
+    assert consumer.last_stable_offset(here) == 1
+    await upstream.abort_transaction()
+    await upstream.stop()
+    found: list[bytes | None] = []
+    async with asyncio.timeout(20):
+        while await consumer.position(here) < 4:  # the marker is at 3
+            found += [r.value for r in (await consumer.poll(timeout_ms=100)).get(here, [])]
+    assert found == [b"behind"]
+    assert consumer.high_water(here) == 4
+
+
+async def test_paused_partitions_give_nothing_until_they_are_resumed(
+    topic: str, producer: Producer, consumer: Consumer
+) -> None:
+    one, two = Partition(topic, 0), Partition(topic, 1)
+    for p in (one, two):
+        await producer.send(p, Outgoing(None, b"x"), 10.0)
+    consumer.assign([one, two])
+    consumer.seek(one, 0)
+    consumer.seek(two, 0)
+    consumer.pause(one)
+    async with asyncio.timeout(20):
+        while two not in (found := await consumer.poll(timeout_ms=200)):
+            assert one not in found
+    assert await consumer.poll(timeout_ms=300) == {}
+    consumer.resume(one)
+    async with asyncio.timeout(20):
+        while one not in await consumer.poll(timeout_ms=200):
+            pass
+
+
+async def test_a_link_stays_the_same_while_the_connection_does(
+    topic: str, producer: Producer, consumer: Consumer
+) -> None:
+    here = Partition(topic, 0)
+    await producer.send(here, Outgoing(None, b"x"), 10.0)
+    await read_to_end(consumer, here, 0)
+    first = consumer.link(here)
+    await producer.send(here, Outgoing(None, b"y"), 10.0)
+    await read_to_end(consumer, here, 1)
+    assert consumer.link(here) == first
+    await consumer._consumer._client.close()
+    await read_to_end(consumer, here, 0)
+    assert consumer.link(here) != first
+
+
+async def test_members_share_the_partitions_and_the_one_that_stays_gets_them_all(
+    kafka: str, topic: str, producer: Producer
+) -> None:
+    seen: dict[str, frozenset[Partition]] = {}
+    members = {
+        name: await Member.join(kafka, name, f"group.{topic}", topic, lambda now, name=name: seen.update({name: now}))  # type: ignore[misc]
+        for name in ("a", "b")
+    }
+    everything = frozenset(Partition(topic, n) for n in range(2))
+
+    async def until_assigned(*shares: int) -> None:
+        async with asyncio.timeout(40):
+            while sorted(len(part) for part in seen.values()) != sorted(shares):
+                for member in members.values():
+                    await member.poll(50)
+
+    await until_assigned(1, 1)
+    assert frozenset().union(*seen.values()) == everything
+    await producer.send(Partition(topic, 0), Outgoing(None, b"never read by a member"), 10.0)
+    await members["a"].commit(dict.fromkeys(seen["a"], 0))
+    await members.pop("a").close()
+    del seen["a"]
+    await until_assigned(2)
+    assert seen["b"] == everything
+    await members["b"].close()
+
+
+async def test_topics_and_their_settings_are_told(topic: str, admin: Admin) -> None:
+    assert topic in await admin.topics()
+    info = (await admin.describe_topics([topic, f"{topic}.nope"]))[topic]
+    assert (info.name, info.partitions, info.replication_factor) == (topic, 2, 1)
+    configs = (await admin.topic_configs([topic]))[topic]
+    assert configs["message.timestamp.type"] == "LogAppendTime"
+    assert configs["cleanup.policy"] == "delete"
+    assert await admin.broker_count() == 1
+
+
+async def test_a_closed_producer_refuses_and_the_best_effort_one_survives_a_bad_record(kafka: str, topic: str) -> None:
+    producer = await Producer.best_effort(kafka, "test")
+    with pytest.raises(RecordTooLarge):
+        await producer.send(Partition(topic, 0), Outgoing(None, bytes(2_000_000)), 10.0)
+    assert (await producer.send(Partition(topic, 0), Outgoing(None, b"x"), 10.0)).offset == 0
+    assert await producer.partitions_of(topic) == 2
+    await producer.close()
+    await producer.close()
+    assert producer.dead
+    with pytest.raises(KafkaFailure, match="was closed"):
+        await producer.send(Partition(topic, 0), Outgoing(None, b"x"), 10.0)
