@@ -4,20 +4,19 @@ import orjson
 
 from engine.book import Account, Book, available_minor
 from engine.intake import Intake
+from engine.limits import Headroom
 from engine.refusals import readable
 from engine.rulings import Effects, Ruling
 from schemas.bounds import MAX_REQUEST_BYTES
 from schemas.events import Answer, Span
-from schemas.outcomes import LimitHeadroom, Outcome, encode_outcome, transaction_id
+from schemas.outcomes import transaction_id
 from schemas.requests import Decoded, Deposit, OpenAccount, Transfer, Unreadable, Withdraw
 from schemas.times import format_time
 
 _MONEY = (Deposit, Withdraw, Transfer)
 
 
-def write_outcome(
-    book: Book, intake: Intake, ruling: Ruling, limits: tuple[LimitHeadroom, ...], at: int, ruleset: str
-) -> bytes:
+def write_outcome(book: Book, intake: Intake, ruling: Ruling, limits: list[Headroom], at: int, ruleset: str) -> bytes:
     """Return the outcome body of *ruling*, which is not a replay, as the next event will publish it."""
     content = intake.content
     request = content.request if isinstance(content, Decoded) else None
@@ -33,30 +32,32 @@ def write_outcome(
             currency = currency or account.currency
             balance_minor, available = _position(account, ruling.effects)
     refusal, score = ruling.refusal, ruling.findings.score
-    return encode_outcome(
-        Outcome(
-            request_id=request_id,
-            account_id=account_id,
-            type=request_type,
-            status=ruling.status,
-            reason=None if refusal is None else refusal.reason.value,
-            detail=None if refusal is None else readable(refusal.detail),
-            final=ruling.binding,
-            binding=ruling.binding,
-            replayed=False,
-            transaction=transaction_id(book.partition, ruling.original or book.seq + 1),
-            partition=book.partition,
-            seq=book.seq + 1,
-            at=format_time(at),
-            amount_minor=amount_minor,
-            currency=currency,
-            balance_minor=balance_minor,
-            available_minor=available,
-            limits=limits,
-            score=None if score is None else score.total,
-            rules=ruling.findings.rules,
-            ruleset=ruleset,
-        )
+    # A literal in the order of schemas.outcomes.Outcome: the tests hold every body against that model.
+    return orjson.dumps(
+        {
+            "v": 1,
+            "request_id": request_id,
+            "account_id": account_id,
+            "type": request_type,
+            "status": ruling.status,
+            "reason": None if refusal is None else refusal.reason.value,
+            "detail": None if refusal is None else readable(refusal.detail),
+            "final": ruling.binding,
+            "binding": ruling.binding,
+            "replayed": False,
+            "transaction": transaction_id(book.partition, ruling.original or book.seq + 1),
+            "partition": book.partition,
+            "seq": book.seq + 1,
+            "at": format_time(at),
+            "amount_minor": amount_minor,
+            "currency": currency,
+            "balance_minor": balance_minor,
+            "available_minor": available,
+            "limits": limits,
+            "score": None if score is None else score.total,
+            "rules": ruling.findings.rules,
+            "ruleset": ruleset,
+        }
     )
 
 
@@ -78,7 +79,7 @@ def identity(content: Decoded | Unreadable) -> tuple[str | None, str | None, str
 def write_answer(
     intake: Intake, ruling: Ruling, bodies: tuple[bytes, bytes], at: int, ruleset: str, start: int
 ) -> Answer:
-    """Return the event of *ruling* for *intake*; the *bodies* are its outcome and explanation, which follow the record."""
+    """Return the event of *ruling* for *intake*; *bodies* are outcome and explanation, which follow the record."""
     content = intake.content
     request = content.request if isinstance(content, Decoded) else None
     request_id, account_id, request_type = identity(content)
@@ -86,30 +87,32 @@ def write_answer(
     record: Span = (start if kept else None, len(intake.framed))
     outcome_start = start + (len(intake.framed) if kept else 0)
     effects = ruling.effects
-    return Answer(
-        at=at,
-        offset=intake.offset,
-        sha256=intake.sha256,
-        record=record,
-        request_id=request_id,
-        account_id=account_id,
-        type=request_type,
-        requested_at=None if request is None else request.requested_at,
-        fingerprint=content.fingerprint.hex() if isinstance(content, Decoded) else None,
-        status=ruling.status,
-        reason=None if ruling.refusal is None else ruling.refusal.reason.value,
-        binding=ruling.binding,
-        replayed=ruling.replayed,
-        original=ruling.original,
-        legs=effects.legs,
-        account=effects.account,
-        usage=effects.usage,
-        payment=effects.payment,
-        profile=effects.profile,
-        score=None if ruling.findings.score is None else ruling.findings.score.total,
-        ruleset=ruleset,
-        outcome=(outcome_start, len(bodies[0])),
-        explanation=(outcome_start + len(bodies[0]), len(bodies[1])),
+    return Answer.model_validate(
+        {
+            "at": at,
+            "offset": intake.offset,
+            "sha256": intake.sha256,
+            "record": record,
+            "request_id": request_id,
+            "account_id": account_id,
+            "type": request_type,
+            "requested_at": None if request is None else request.requested_at,
+            "fingerprint": content.fingerprint.hex() if isinstance(content, Decoded) else None,
+            "status": ruling.status,
+            "reason": None if ruling.refusal is None else ruling.refusal.reason.value,
+            "binding": ruling.binding,
+            "replayed": ruling.replayed,
+            "original": ruling.original,
+            "legs": effects.legs,
+            "account": effects.account,
+            "usage": effects.usage,
+            "payment": effects.payment,
+            "profile": effects.profile,
+            "score": None if ruling.findings.score is None else ruling.findings.score.total,
+            "ruleset": ruleset,
+            "outcome": (outcome_start, len(bodies[0])),
+            "explanation": (outcome_start + len(bodies[0]), len(bodies[1])),
+        }
     )
 
 

@@ -27,7 +27,7 @@ from engine.scoring import score
 from schemas.bounds import DAY_MS
 from schemas.config import DEFAULT_TIER, Bundle
 from schemas.currencies import format_amount
-from schemas.events import AccountTerms, Leg, Payment, Profile, Usage
+from schemas.events import AccountTerms, Leg
 from schemas.outcomes import transaction_id
 from schemas.reasons import Reason
 from schemas.requests import CloseAccount, Deposit, OpenAccount, Request, Transfer, UpdateAccount, Withdraw
@@ -172,7 +172,7 @@ def _transfer(case: Case, request: Transfer) -> Effects | Refusal:
     return Effects(
         legs=legs,
         usage=_usage(case, request),
-        payment=Payment(payee=request.payee, amount_minor=request.amount_minor),
+        payment={"payee": request.payee, "amount_minor": request.amount_minor},
         profile=_profile(case),
     )
 
@@ -227,9 +227,9 @@ def _unsurprising(case: Case, account: Account, request: Withdraw | Transfer) ->
     return None
 
 
-def _profile(case: Case) -> Profile | None:
+def _profile(case: Case) -> dict[str, int] | None:
     return None if case.findings.score is None else case.findings.score.profile
 
 
-def _usage(case: Case, request: Deposit | Withdraw | Transfer) -> Usage:
-    return Usage(day=case.at // DAY_MS, amount_minor=request.amount_minor)
+def _usage(case: Case, request: Deposit | Withdraw | Transfer) -> dict[str, int]:
+    return {"day": case.at // DAY_MS, "amount_minor": request.amount_minor}

@@ -17,14 +17,14 @@ from engine.evidence import Evidence
 from engine.explanations import write_explanation
 from engine.idempotency import Remembered
 from engine.intake import Intake
-from engine.limits import headroom
+from engine.limits import Headroom, headroom
 from engine.refusals import Refusal, readable
 from engine.rulings import Findings, Ruling, accepted, declined, failed, rejected, replayed
 from schemas.bounds import MAX_REQUEST_BYTES
 from schemas.codec import Malformed
 from schemas.config import Bundle, decode_bundle
 from schemas.events import Answer, ConfigPickup, Skip
-from schemas.outcomes import LimitHeadroom, transaction_id
+from schemas.outcomes import transaction_id
 from schemas.reasons import Reason
 from schemas.records import input_hash
 from schemas.requests import Decoded, Unreadable
@@ -43,6 +43,10 @@ class Decision:
     defect: Exception | None = None
 
 
+class MissingEvidence(Exception):
+    """The caller did not bring the outcome body that :func:`needs` asked for."""
+
+
 def needs(book: Book, intake: Intake) -> int | None:
     """Return the seq of the event whose outcome body :func:`decide` will want as evidence (a replay), or ``None``."""
     content = intake.content
@@ -57,15 +61,13 @@ def decide(book: Book, intake: Intake, evidence: Evidence, at: int, bundle: Bund
 
     *at* (ms) is not before ``book.at``; *bundle* is the one in force; *start* is the number of raw bytes that the
     block holds already. A refusal is a value; an unexpected exception is answered ``internal_error`` and handed on as
-    ``defect``. Raises ``AssertionError`` if the caller broke the contract.
+    ``defect``. Raises ``AssertionError`` or :class:`MissingEvidence` if the caller broke the contract.
     """
     assert at >= book.at, f"decide: expected at >= {book.at}, got {at}"
     assert book.ruleset is not None, "decide: no bundle was picked up"
     assert book.ruleset.version == bundle.version, (
         f"decide: expected bundle {book.ruleset.version}, got {bundle.version}"
     )
-    original = needs(book, intake)
-    assert original is None or evidence.original is not None, f"decide: expected the outcome body of event {original}"
     new = False
     try:
         ruling = _gate(book, intake, evidence, at)
@@ -73,6 +75,8 @@ def decide(book: Book, intake: Intake, evidence: Evidence, at: int, bundle: Bund
             new = True
             ruling = _business(book, intake, at, bundle)
         return _write(book, intake, evidence, ruling, at, bundle, start, None)
+    except MissingEvidence:
+        raise
     except Exception as defect:  # noqa: BLE001  the one place: a bug must not stop the partition on one request; it is alarmed
         refusal = Refusal(Reason.INTERNAL_ERROR, "the engine failed to decide this request; the operators are alarmed")
         return _write(book, intake, evidence, failed(refusal, binding=new), at, bundle, start, defect)
@@ -143,7 +147,9 @@ def _conflict(book: Book, request_id: str, remembered: Remembered) -> Ruling:
 
 
 def _replay(remembered: Remembered, evidence: Evidence) -> Ruling:
-    body = orjson.loads(evidence.original or b"null")
+    if evidence.original is None:
+        raise MissingEvidence(f"decide: expected the outcome body of event {remembered.seq}")
+    body = orjson.loads(evidence.original)
     reason = body["reason"]
     refusal = None if reason is None else Refusal(Reason(reason), body["detail"])
     return replayed(body["status"], refusal, remembered.seq)
@@ -167,10 +173,10 @@ def _write(
     start: int,
     defect: Exception | None,
 ) -> Decision:
-    limits: tuple[LimitHeadroom, ...] = ()
+    limits: list[Headroom] = []
     usage = ruling.effects.usage
     if ruling.findings.standing is not None:
-        limits = headroom(ruling.findings.standing, 0 if usage is None else usage.amount_minor)
+        limits = headroom(ruling.findings.standing, 0 if usage is None else usage["amount_minor"])
     if ruling.replayed and evidence.original is not None:
         outcome = write_replay(book, evidence.original)
     else:

@@ -16,15 +16,16 @@ from typing import Any
 import orjson
 
 from engine.book import Book
+from engine.limits import Headroom
 from engine.refusals import CHECKS, FAILED_CHECK, readable
 from engine.rulings import Findings, Ruling
 from engine.scoring import MOST_AMOUNT, MOST_HOUR, MOST_VELOCITY
 from schemas.config import Bundle
-from schemas.outcomes import LimitHeadroom, transaction_id
+from schemas.outcomes import transaction_id
 
 
 def write_explanation(
-    book: Book, bundle: Bundle, ruling: Ruling, limits: tuple[LimitHeadroom, ...], defect: Exception | None
+    book: Book, bundle: Bundle, ruling: Ruling, limits: list[Headroom], defect: Exception | None
 ) -> bytes:
     """Return the explanation of *ruling* as JSON; *defect* is the exception behind an ``internal_error``."""
     told: dict[str, Any] = {"decision": ruling.status, "ruleset": bundle.version}
@@ -43,7 +44,7 @@ def write_explanation(
         told["defect"] = readable(f"{type(defect).__name__}: {defect}")
     _tell_findings(told, book, bundle, ruling.findings)
     if limits:
-        told["limits"] = [limit.__dict__ for limit in limits]
+        told["limits"] = limits
     return orjson.dumps(told)
 
 

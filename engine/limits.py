@@ -1,16 +1,16 @@
 """Limits of a tier on one request type in one currency: per transaction, and sum and count per UTC day of ``at``."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from engine.book import Account
 from engine.refusals import Refusal
 from schemas.bounds import DAY_MS
 from schemas.config import Limit, Tier
 from schemas.currencies import format_amount
-from schemas.outcomes import CountLimit, LimitHeadroom, SumLimit
 from schemas.reasons import Reason
 from schemas.requests import Deposit, Transfer, Withdraw
+
+Headroom = dict[str, str | int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,14 @@ def exceeded(now: Standing, amount_minor: int, currency: str) -> Refusal | None:
     return None
 
 
-def headroom(now: Standing, consumed_minor: int) -> tuple[LimitHeadroom, ...]:
-    """Return every limit behind the decision.
+def headroom(now: Standing, consumed_minor: int) -> list[Headroom]:
+    """Return every limit behind the decision, as outcomes tell them (``schemas.outcomes.LimitHeadroom``).
 
     *consumed_minor* is the accepted amount, or 0 for a decline, which consumes nothing. ``remaining`` is 0 where a
     newer bundle set a limit below what was used.
     """
     limit = now.limit
-    found: list[LimitHeadroom] = []
+    found: list[Headroom] = []
     if limit.per_transaction_minor is not None:
         found.append(_sum("per_transaction", consumed_minor, limit.per_transaction_minor))
     if limit.daily_sum_minor is not None:
@@ -74,10 +74,10 @@ def headroom(now: Standing, consumed_minor: int) -> tuple[LimitHeadroom, ...]:
     if limit.daily_count is not None:
         used = now.count + (1 if consumed_minor else 0)
         remaining = max(0, limit.daily_count - used)
-        found.append(CountLimit(name="daily_count", used=used, limit=limit.daily_count, remaining=remaining))
-    return tuple(found)
+        found.append({"name": "daily_count", "used": used, "limit": limit.daily_count, "remaining": remaining})
+    return found
 
 
-def _sum(name: Literal["per_transaction", "daily_sum"], used_minor: int, limit_minor: int) -> SumLimit:
+def _sum(name: str, used_minor: int, limit_minor: int) -> Headroom:
     remaining_minor = max(0, limit_minor - used_minor)
-    return SumLimit(name=name, used_minor=used_minor, limit_minor=limit_minor, remaining_minor=remaining_minor)
+    return {"name": name, "used_minor": used_minor, "limit_minor": limit_minor, "remaining_minor": remaining_minor}

@@ -7,19 +7,22 @@ from engine.duplicates import Lookalike
 from engine.limits import Standing
 from engine.refusals import Refusal
 from engine.scoring import Score
-from schemas.events import AccountTerms, Leg, Payment, Profile, Usage
+from schemas.events import AccountTerms, Leg
 from schemas.outcomes import Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """What an accepted request changes; each field is written in the event and applied by ``evolve``."""
+    """What an accepted request changes; each field is written in the event and applied by ``evolve``.
+
+    Plain values: they are validated once, as part of the event.
+    """
 
     legs: tuple[Leg, ...] = ()
     account: AccountTerms | None = None
-    usage: Usage | None = None
-    payment: Payment | None = None
-    profile: Profile | None = None
+    usage: dict[str, int] | None = None
+    payment: dict[str, str | int] | None = None
+    profile: dict[str, int] | None = None
 
 
 NO_EFFECTS: Final = Effects()

@@ -12,7 +12,6 @@ from engine.book import Account, Habits
 from engine.fixed import ONE, decayed, log2
 from schemas.bounds import HOUR_MS
 from schemas.config import MAX_SCORE
-from schemas.events import Profile
 
 MOST_AMOUNT: Final = 250
 MOST_VELOCITY: Final = 500
@@ -36,14 +35,17 @@ USUAL_SHARE: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The surprise of one payment and what explains it; ``profile`` is what the account's habits become with it."""
+    """The surprise of one payment and what explains it.
+
+    ``profile`` is what the account's habits become with it, as ``schemas.events.Profile``.
+    """
 
     total: int
     amount: int
     velocity: int
     hour: int
     values: dict[str, int]
-    profile: Profile
+    profile: dict[str, int]
 
 
 def score(account: Account, amount_minor: int, at: int) -> Score:
@@ -79,15 +81,15 @@ def score(account: Account, amount_minor: int, at: int) -> Score:
 
 def _first(amount_minor: int, log_amount: int, hour: int) -> Score:
     """Nothing is known about the account: nothing surprises."""
-    profile = Profile(
-        count=1,
-        log_mean=log_amount,
-        log_deviation=0,
-        spent_minor=amount_minor,
-        pace_mean=log_amount,
-        pace_deviation=0,
-        hour=hour,
-    )
+    profile = {
+        "count": 1,
+        "log_mean": log_amount,
+        "log_deviation": 0,
+        "spent_minor": amount_minor,
+        "pace_mean": log_amount,
+        "pace_deviation": 0,
+        "hour": hour,
+    }
     return Score(0, 0, 0, 0, {"payments": 0, "log_amount": log_amount, "hour": hour}, profile)
 
 
@@ -102,15 +104,15 @@ def _nearby(hours: bytes, hour: int) -> int:
     return hours.count(hour) + hours.count((hour + 1) % 24) + hours.count((hour - 1) % 24)
 
 
-def _learned(habits: Habits, log_amount: int, spent_minor: int, pace: int, hour: int) -> Profile:
+def _learned(habits: Habits, log_amount: int, spent_minor: int, pace: int, hour: int) -> dict[str, int]:
     weight = min(habits.payments + 1, MEMORY_COUNT)
     surprise, hurry = log_amount - habits.log_mean, pace - habits.pace_mean
-    return Profile(
-        count=habits.payments + 1,
-        log_mean=habits.log_mean + surprise // weight,
-        log_deviation=habits.log_deviation + (abs(surprise) - habits.log_deviation) // weight,
-        spent_minor=spent_minor,
-        pace_mean=habits.pace_mean + hurry // weight,
-        pace_deviation=habits.pace_deviation + (abs(hurry) - habits.pace_deviation) // weight,
-        hour=hour,
-    )
+    return {
+        "count": habits.payments + 1,
+        "log_mean": habits.log_mean + surprise // weight,
+        "log_deviation": habits.log_deviation + (abs(surprise) - habits.log_deviation) // weight,
+        "spent_minor": spent_minor,
+        "pace_mean": habits.pace_mean + hurry // weight,
+        "pace_deviation": habits.pace_deviation + (abs(hurry) - habits.pace_deviation) // weight,
+        "hour": hour,
+    }

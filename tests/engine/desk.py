@@ -14,7 +14,7 @@ from engine.intake import Intake, read_intake
 from schemas.codec import canonical
 from schemas.config import Bundle
 from schemas.events import Answer, ConfigPickup, Genesis, Skip, decode_events, encode_events
-from schemas.outcomes import Outcome, decode_outcome
+from schemas.outcomes import Outcome, decode_outcome, encode_outcome
 from schemas.records import RawRecord, frame
 from schemas.times import format_time, parse_time
 
@@ -122,6 +122,7 @@ class Desk:
         kept = intake.framed if decision.event.record[0] is not None else b""
         self.raw += kept + decision.outcome + decision.explanation
         self._apply(decision.event)
+        assert encode_outcome(decode_outcome(decision.outcome)) == decision.outcome, "not as the model encodes it"
         self.outcomes[self.book.seq] = decision.outcome
         self.decisions.append(decision)
         return decision
