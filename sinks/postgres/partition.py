@@ -22,7 +22,7 @@ from streams.journal.reading import Position, Reader, ValidBlock
 if TYPE_CHECKING:
     from sinks.postgres.session import Pool
 
-MAX_BATCH_EVENTS: Final = 5_000
+MAX_BATCH_EVENTS: Final = 2_000
 """A batch is closed once it has that many events; it holds at most one block more."""
 FETCH_WAIT_S: Final = 0.5
 FIRST_PAUSE_S: Final = 0.1
@@ -116,7 +116,7 @@ class PartitionSink:
         records = await follower.records(FETCH_WAIT_S)
         rest = iter(records)
         while True:
-            blocks, halt = _read(follower.reader, rest)
+            blocks, halt = await _read(follower.reader, rest)
             if follower.reader.position != store.position:
                 await self._write(store, blocks, follower.reader.position)
             elif halt is None:
@@ -147,7 +147,7 @@ class PartitionSink:
         self.metrics.seq.labels(label).set(position.seq)
 
 
-def _read(reader: Reader, records: Iterator[LogRecord]) -> tuple[list[ValidBlock], JournalHalt | None]:
+async def _read(reader: Reader, records: Iterator[LogRecord]) -> tuple[list[ValidBlock], JournalHalt | None]:
     """The valid blocks among the next *records*, until they make a full batch or the reading rule halts."""
     blocks: list[ValidBlock] = []
     events = 0
@@ -161,6 +161,7 @@ def _read(reader: Reader, records: Iterator[LogRecord]) -> tuple[list[ValidBlock
             events += len(verdict.events)
             if events >= MAX_BATCH_EVENTS:
                 break
+            await asyncio.sleep(0)  # a worker may share this event loop
     return blocks, None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -190,6 +191,7 @@ class PartitionStore:
         batch = Batch()
         for block in blocks:
             add_block(batch, self.owner.partition, block, self._keys)
+            await asyncio.sleep(0)  # a worker may share this event loop
         try:
             settle_new(batch, new)
         except KeyError as error:

@@ -122,6 +122,21 @@ async def test_the_views_balance_and_the_statement_runs(database: str) -> None:
     assert any("account_terms_account_id_partition_key" in str(line) for line in plan), "the account reaches its index"
 
 
+async def test_a_balance_names_the_last_event_that_touched_it_over_all_batches(database: str) -> None:
+    journal = Journal()
+    direct = Direct(journal)
+    async with writers(database) as pool:
+        store = await direct.take(pool)
+        for message in payments(journal, blocks=3, per_block=30):
+            await store.write(*direct.read(message))
+    wrong_seq = await rows(
+        database,
+        "SELECT account_id FROM balances AS b WHERE seq <> (SELECT max(seq) FROM postings AS p "
+        "WHERE p.account_id = b.account_id AND p.partition = b.partition)",
+    )
+    assert wrong_seq == []
+
+
 async def test_a_balance_that_its_postings_do_not_prove_is_shown(database: str) -> None:
     journal = Journal()
     direct = Direct(journal)
