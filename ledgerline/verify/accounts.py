@@ -48,7 +48,10 @@ class Accounts:
         self._report = report
         self._accounts: dict[str, Account] = {}
         self._sums: dict[str, int] = defaultdict(int)  # per currency: debits minus credits of all accounts
-        self._known_sums: dict[str, int] = {}  # what was reported, so that one bad entry is one failure
+        self.highest = 0
+        """No counter is above it."""
+        self._entries, self._prefixes = report.lines[Invariant.I2], report.lines[Invariant.I1]
+        self._availables = report.lines[Invariant.I6]
 
     def get(self, account_id: str) -> Account | None:
         """Return the account as of the last event, or None."""
@@ -66,49 +69,51 @@ class Accounts:
 
     def post(self, place: Place, legs: Sequence[Leg]) -> None:
         """Check the entry by itself (I2), add it, and check every prefix promise behind it (I1, I6)."""
-        self._check_entry(place, legs)
-        for account_id, side, amount_minor, currency in legs:
-            account = self._accounts.setdefault(account_id, Account(currency))
-            account.seq = place.seq or 0
-            if side == "debit":
-                account.debits += amount_minor
-                self._sums[currency] += amount_minor
-            else:
-                account.credits += amount_minor
-                self._sums[currency] -= amount_minor
-        self._check_sums(place, legs)
-        for account_id in {leg[0] for leg in legs}:
-            self._check_available(place, account_id, self._accounts[account_id])
-
-    def _check_entry(self, place: Place, legs: Sequence[Leg]) -> None:
-        self._report.check(Invariant.I2)
-        net: dict[str, int] = defaultdict(int)
-        for account_id, side, amount_minor, currency in legs:
-            net[currency] += amount_minor if side == "debit" else -amount_minor
-            if amount_minor < 1:
-                self._report.fail(Invariant.I2, place, f"leg of {account_id}", "a positive integer", amount_minor)
-            known = self._accounts.get(account_id)
-            if known is not None and known.currency != currency:
-                self._report.fail(Invariant.I2, place, f"leg of {account_id}", known.currency, currency)
+        self._entries.checked += 1
+        self._prefixes.checked += 1
         if len(legs) < 2:
             self._report.fail(Invariant.I2, place, "legs of the entry", "at least 2", len(legs))
+        net: dict[str, int] = {}
+        touched: dict[str, Account] = {}
+        for account_id, side, amount_minor, currency in legs:
+            account = touched.get(account_id) or self._account(account_id, currency)
+            touched[account_id] = account
+            if amount_minor < 1 or account.currency != currency:
+                expected, found = f"a positive amount in {account.currency}", f"{amount_minor} {currency}"
+                self._report.fail(Invariant.I2, place, f"leg of {account_id}", expected, found)
+            if side == "debit":
+                account.debits += amount_minor
+                net[currency] = net.get(currency, 0) + amount_minor
+            else:
+                account.credits += amount_minor
+                net[currency] = net.get(currency, 0) - amount_minor
         for currency, excess in net.items():
-            if excess:
-                self._report.fail(Invariant.I2, place, f"entry in {currency}, debits - credits", 0, excess)
+            self._add(place, currency, excess)
+        for account_id, account in touched.items():
+            account.seq = place.seq or 0
+            self.highest = max(self.highest, account.debits, account.credits)
+            self._check_available(place, account_id, account)
 
-    def _check_sums(self, place: Place, legs: Sequence[Leg]) -> None:
-        for currency in {leg[3] for leg in legs}:
-            self._report.check(Invariant.I1)
-            found = self._sums[currency]
-            if found != self._known_sums.get(currency, 0):
-                self._report.fail(Invariant.I1, place, f"all accounts in {currency}, debits - credits", 0, found)
-                self._known_sums[currency] = found
+    def _account(self, account_id: str, currency: str) -> Account:
+        account = self._accounts.get(account_id)
+        if account is None:
+            account = self._accounts[account_id] = Account(currency)
+        return account
+
+    def _add(self, place: Place, currency: str, excess: int) -> None:
+        """Add what debits exceed credits by; all accounts of a currency together have none."""
+        if excess:
+            self._report.fail(Invariant.I2, place, f"entry in {currency}, debits - credits", 0, excess)
+            self._sums[currency] += excess
+            self._report.fail(
+                Invariant.I1, place, f"all accounts in {currency}, debits - credits", 0, self._sums[currency]
+            )
 
     def _check_available(self, place: Place, account_id: str, account: Account) -> None:
         if account.terms is None:
             if not account_id.startswith(SYSTEM):
                 self._report.fail(Invariant.I3, place, f"leg of {account_id}", "an account that was opened", "none")
             return
-        self._report.check(Invariant.I6)
+        self._availables.checked += 1
         if account.available < 0:
             self._report.fail(Invariant.I6, place, f"available of {account_id}", "0 or more", account.available)

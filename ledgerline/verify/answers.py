@@ -17,7 +17,7 @@ from ledgerline.verify.report import Invariant, Place, Report
 from schemas.bounds import MAX_REQUEST_BYTES
 from schemas.config import Bundle
 from schemas.events import Answer
-from schemas.outcomes import decode_outcome
+from schemas.outcomes import Outcome
 from schemas.requests import Decoded, MoneyRequest, OpenAccount, Request, Unreadable, decode_request
 from schemas.times import format_time
 
@@ -40,6 +40,13 @@ BELOW_FUNDS: Final = frozenset(
     }
 )
 """Acceptances, and refusals of checks 8 and later: their outcomes show the limits that apply."""
+
+
+REPEATED: Final = ("request_id", "account_id", "type", "status", "reason", "binding", "score", "ruleset")
+"""Fields of an event that its outcome repeats."""
+
+FIELDS: Final = tuple(Outcome.model_fields)
+"""Of an outcome, all of them, in order."""
 
 
 class Case(NamedTuple):
@@ -72,6 +79,8 @@ class Answers:
         self.spent = Spent()
         self.reference = Reference(partition, partitions, self.accounts, self.remembered, self.spent)
         self.reply_topics: set[str] = set()
+        judged = (Invariant.I3, Invariant.I4, Invariant.I5, Invariant.I8, Invariant.I14, Invariant.I16)
+        self._counted = [report.lines[invariant] for invariant in judged]  # one check each per answer
 
     def judge(self, place: Place, event: Answer, raw: bytes, outcome: bytes, bundle: Bundle | None) -> None:
         """Check *event* with its framed record *raw* (empty if it was not kept) and its outcome body."""
@@ -93,12 +102,13 @@ class Answers:
                 self.report.compare(Invariant.I14, place, "limits in the outcome", limits, case.body["limits"])
                 self.report.compare(Invariant.I3, place, "rules in the outcome", rules, case.body["rules"])
         self._keep(case)
+        for line in self._counted:
+            line.checked += 1
 
     # ---- what the event points to
 
     def _record(self, place: Place, event: Answer, raw: bytes) -> tuple[bytes | None, Decoded | Unreadable | None]:
         """Return key and request of the record in the block; None where only its hash was kept."""
-        self.report.check(Invariant.I8)
         if event.record[0] is None:
             if event.record[1] <= MAX_REQUEST_BYTES:
                 expected = f"kept up to {MAX_REQUEST_BYTES} bytes"
@@ -118,13 +128,15 @@ class Answers:
         return key, decode_request(value, MAX_REQUEST_BYTES)
 
     def _body(self, place: Place, outcome: bytes) -> dict[str, Any] | None:
-        self.report.check(Invariant.I16)
         try:
-            decode_outcome(outcome)
-        except ValueError as error:
-            self.report.fail(Invariant.I16, place, "outcome body in the block", "an outcome", error)
+            body = orjson.loads(outcome)
+        except orjson.JSONDecodeError as error:
+            self.report.fail(Invariant.I16, place, "outcome body in the block", "JSON", error)
             return None
-        body: dict[str, Any] = orjson.loads(outcome)
+        if type(body) is not dict or tuple(body) != FIELDS:
+            found = list(body) if type(body) is dict else body
+            self.report.fail(Invariant.I16, place, "fields of the outcome body", list(FIELDS), found)
+            return None
         return body
 
     def _identity(self, case: Case, sent: Decoded | Unreadable) -> None:
@@ -142,7 +154,6 @@ class Answers:
 
     def _decision(self, case: Case, expected: Answered) -> None:
         place, event = case.place, case.event
-        self.report.check(Invariant.I3)
         if event.reason == "internal_error" and not event.replayed:
             # A defect of the engine, which the worker alarms: binding where check 4 had passed, before that not.
             if event.binding and not expected.remembered:
@@ -165,7 +176,6 @@ class Answers:
     def _cited(self, case: Case, expected: Answered) -> None:
         """A replay or a conflict cites the one decision that the id has; a replay repeats its outcome."""
         place, event, stage = case.place, case.event, expected.stage
-        self.report.check(Invariant.I4)
         if stage is None:
             self.report.fail(Invariant.I4, place, "answer to a new id", "no original", f"original {event.original}")
             return
@@ -190,8 +200,8 @@ class Answers:
             return
         account = self.accounts.get(request.account_id)
         terms = prescribed_terms(request, None if account is None else account.terms)
-        self.report.compare(Invariant.I3, place, f"entry of {event.type}", prescribed_legs(request), list(event.legs))
-        self.report.compare(Invariant.I3, place, f"terms behind {event.type}", terms, event.account)
+        self.report.compare(Invariant.I3, place, "entry", prescribed_legs(request), list(event.legs))
+        self.report.compare(Invariant.I3, place, "terms of the account behind it", terms, event.account)
         usage = None if event.usage is None else (event.usage.day, event.usage.amount_minor)
         counted = (event.at // DAY_MS, request.amount_minor) if isinstance(request, MoneyRequest) else None
         self.report.compare(Invariant.I14, place, "day and amount that count towards limits", counted, usage)
@@ -202,7 +212,6 @@ class Answers:
     def _no_effects(self, case: Case) -> None:
         event = case.event
         effects = (event.legs, event.account, event.usage, event.payment, event.profile)
-        self.report.check(Invariant.I3)
         if effects != ((), None, None, None, None):
             what = f"effects of a {'replayed' if event.replayed else event.status} request"
             self.report.fail(Invariant.I3, case.place, what, "none", effects)
@@ -238,38 +247,31 @@ class Answers:
 
     def _outcome(self, case: Case, body: dict[str, Any]) -> None:
         """The outcome says what the event decided; the content of a replay was compared with its original's."""
-        place, event, request = case.place, case.event, case.request
-        expected: dict[str, object] = {"partition": self.partition, "seq": place.seq, "replayed": event.replayed}
+        event, request = case.event, case.request
+        expected: dict[str, object] = {"v": 1, "partition": self.partition, "seq": case.place.seq}
+        expected["replayed"] = event.replayed
         if not event.replayed:
-            expected |= {
-                "request_id": event.request_id,
-                "account_id": event.account_id,
-                "type": event.type,
-                "status": event.status,
-                "reason": event.reason,
-                "final": event.binding,
-                "binding": event.binding,
-                "transaction": f"{self.partition}-{event.original or place.seq}",
-                "at": format_time(event.at),
-                "score": event.score,
-                "ruleset": event.ruleset,
-            }
-        if not event.replayed and case.sent is not None:
-            expected["amount_minor"] = request.amount_minor if isinstance(request, MoneyRequest) else None
+            for name in REPEATED:
+                expected[name] = getattr(event, name)
+            expected["final"] = event.binding
+            expected["transaction"] = f"{self.partition}-{event.original or case.place.seq}"
+            expected["at"] = format_time(event.at)
+            if case.sent is not None:
+                expected["amount_minor"] = request.amount_minor if isinstance(request, MoneyRequest) else None
             if isinstance(request, MoneyRequest | OpenAccount):
                 expected["currency"] = request.currency
-        wrong = [name for name in expected if expected[name] != body[name]]
+        wrong = [name for name, value in expected.items() if value != body[name] or type(value) is not type(body[name])]
         if wrong:
-            stated = {name: expected[name] for name in wrong}
-            self.report.fail(Invariant.I16, place, "outcome of the event", stated, {name: body[name] for name in wrong})
+            stated, found = ({name: row[name] for name in wrong} for row in (expected, body))
+            self.report.fail(Invariant.I16, case.place, "outcome of the event", stated, found)
 
     def _balances(self, case: Case, body: dict[str, Any]) -> None:
         """What a client is told about its money is the sum of the postings up to and including this event."""
         event = case.event
         account = self.accounts.get(event.account_id) if event.binding and event.account_id is not None else None
         expected = (None, None) if account is None else (account.balance, account.available)
-        what = f"balance and available of {event.account_id} in the outcome"
-        self.report.compare(Invariant.I5, case.place, what, expected, (body["balance_minor"], body["available_minor"]))
+        found = (body["balance_minor"], body["available_minor"])
+        self.report.compare(Invariant.I5, case.place, "balance and available in the outcome", expected, found)
 
     def _limits(self, case: Case) -> list[dict[str, Any]]:
         """The headroom that the outcome has to show, counted before this event is applied."""

@@ -59,6 +59,7 @@ class Comparison:
         wrong = [name for name in Stored._fields if getattr(here, name) != getattr(stored, name)]
         expected, found = ({name: _shown(getattr(row, name)) for name in wrong} for row in (here, stored))
         place = Place(walk.partition, rule.seq, record.offset)
+        self._report.check(Invariant.I11)
         self._report.compare(Invariant.I11, place, "row of sink_positions", expected, found)
         if walk.genesis is not None:
             self._accounts[walk.partition] = walk.answers.accounts.copy()

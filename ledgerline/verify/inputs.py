@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ledgerline.verify.reading import framed
 from ledgerline.verify.report import Invariant, Place, Report
-from ledgerline.verify.walk import Walk
+from ledgerline.verify.walk import Answering, Walk
 from streams.kafka import LOG_APPEND_TIME, Record
 
 
@@ -32,26 +32,31 @@ class Inputs:
 
     def read(self, records: Sequence[Record]) -> None:
         """Take the next committed records."""
+        answered = 0
         for record in records:
             if not self._first <= record.offset < self.end:
                 continue
+            answered += 1
             answering = self._waiting.pop(record.offset, None)
-            self._report.check(Invariant.I9)
             if answering is None:
                 place = Place(self._walk.partition, None, record.offset, self._topic)
                 self._report.fail(Invariant.I9, place, "answers to this record", "one", "none")
                 continue
-            place = Place(self._walk.partition, answering.seq, answering.offset)
-            about = f"{self._topic} offset {record.offset}"
             found = hashlib.sha256(framed(record.key, record.headers, record.value)).hexdigest()
-            self._report.compare(Invariant.I8, place, f"SHA-256 of {about}", found, answering.sha256)
-            if record.timestamp_type == LOG_APPEND_TIME:
-                at = max(answering.previous_at, record.timestamp_ms)
-                self._report.compare(Invariant.I8, place, f"at, from the time of {about}", at, answering.at)
+            if found != answering.sha256:
+                self._fail(answering, f"SHA-256 of {self._topic} offset {record.offset}", found, answering.sha256)
+            at = max(answering.previous_at, record.timestamp_ms)
+            if at != answering.at and record.timestamp_type == LOG_APPEND_TIME:
+                self._fail(answering, f"at, by the time of {self._topic} offset {record.offset}", at, answering.at)
+        self._report.check(Invariant.I8, answered)
+        self._report.check(Invariant.I9, answered)
 
     def finish(self) -> None:
         """Judge what named an input that is not there, though its offset is retained."""
         for offset, answering in self._waiting.items():
             if offset >= self._start:
-                place = Place(self._walk.partition, answering.seq, answering.offset)
-                self._report.fail(Invariant.I8, place, "input", f"a record at {self._topic} offset {offset}", "none")
+                self._fail(answering, "input", f"a record at {self._topic} offset {offset}", "none")
+
+    def _fail(self, answering: Answering, what: str, expected: object, found: object) -> None:
+        place = Place(self._walk.partition, answering.seq, answering.offset)
+        self._report.fail(Invariant.I8, place, what, expected, found)

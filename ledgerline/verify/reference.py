@@ -27,6 +27,8 @@ from schemas.requests import (
 )
 
 MAX_COUNTER: Final = 2**62
+ONE_REQUEST: Final = 9 * 10**15
+"""The most that one request can add to a counter: its amount and eight fees."""
 Money = Deposit | Withdraw | Transfer
 
 
@@ -138,7 +140,7 @@ class Reference:
 
     def _funds(self, request: Money, account: Account) -> str | None:
         """Check 8: counters, funds, ceilings."""
-        if self._overflows(prescribed_legs(request)):
+        if self._accounts.highest >= MAX_COUNTER - ONE_REQUEST and self._overflows(prescribed_legs(request)):
             return "overflow"
         if isinstance(request, Deposit):
             return "ceiling_exceeded" if _above_ceiling(account, request.amount_minor) else None
@@ -150,6 +152,7 @@ class Reference:
         return "ceiling_exceeded" if above else None
 
     def _overflows(self, legs: Sequence[Leg]) -> bool:
+        """Whether a counter would reach 2^62: per account and side, the sum of its legs counts."""
         added: Counter[tuple[str, str]] = Counter()
         for account_id, side, amount_minor, _ in legs:
             added[account_id, side] += amount_minor

@@ -28,11 +28,12 @@ class Published:
 
     def read(self, records: Sequence[Record]) -> None:
         """Take the next records."""
+        self._report.check(Invariant.I4, len(records))
+        self._report.check(Invariant.I16, len(records))
         for record in records:
             place = Place(self._walk.partition, None, record.offset, "outcomes")
             body = _object(record.value)
             seq = None if body is None else body.get("seq")
-            self._report.check(Invariant.I4)
             if type(seq) is not int or body is None or body.get("partition") != self._walk.partition:
                 self._report.fail(Invariant.I16, place, "record", "an outcome of this partition", record.value)
                 continue
@@ -85,6 +86,7 @@ class Replies:
             partition, seq = body["partition"], body["seq"]
             walk = self._walks.get(partition) if type(partition) is int else None
             if walk is not None and type(seq) is int:
+                self._report.check(Invariant.I16)
                 compare(self._report, walk, Place(partition, seq, record.offset, record.topic), record.value or b"")
 
 
@@ -93,7 +95,6 @@ _FIELDS: Final = frozenset({"partition", "seq", "transaction", "status", "bindin
 
 def compare(report: Report, walk: Walk, place: Place, body: bytes) -> bool:
     """Return whether the event *place.seq* has an outcome at all; fail unless it is *body*, byte for byte."""
-    report.check(Invariant.I16)
     found = digest(body)
     seq = place.seq or 0
     expected = walk.outcomes[seq - 1] if 0 < seq <= len(walk.outcomes) else None

@@ -221,7 +221,6 @@ class Walk:
 
     def _pick_up(self, place: Place, event: ConfigPickup) -> None:
         """Config records are judged in their order, none is left out, and the bytes are those of the topic."""
-        self.report.check(Invariant.I14)
         left_out = self._bundles.between(self._next_config, event.offset)
         if event.offset < self._next_config or left_out:
             expected = min(left_out, default=self._next_config)
