@@ -28,37 +28,36 @@ class CannotApply(Exception):
 
 def evolve(book: Book, event: Answer | Skip | ConfigPickup) -> None:
     """Apply *event*, the next one of the journal: seq, time, input position, then its effects."""
-    if event.at < book.at:
-        raise CannotApply(f"event {book.seq + 1}: expected at >= {book.at}, got {event.at}")
+    _fit(book, event)
     book.seq += 1
     book.at = event.at
     match event:
         case Answer():
-            _advance(book, event.topic, event.offset)
+            book.next_offset[event.topic] = event.offset + 1
             _apply(book, event)
         case Skip():
-            _advance(book, event.topic, event.offset)
+            book.next_offset[event.topic] = event.offset + 1
         case ConfigPickup():
-            _pick_up(book, event)
+            book.config_offset = event.offset + 1
+            if event.verdict == "active" and event.version is not None:
+                book.ruleset = ActiveRuleset(event.offset, event.sha256, event.version)
+                book.versions[event.version] = event.sha256
         case _:
             assert_never(event)
     book.memory.forget(book.at)
     book.payments.forget(book.at)
 
 
-def _advance(book: Book, topic: str, offset: int) -> None:
-    if offset < book.next_offset[topic]:
-        raise CannotApply(f"event {book.seq}: expected an offset of {topic} >= {book.next_offset[topic]}, got {offset}")
-    book.next_offset[topic] = offset + 1
-
-
-def _pick_up(book: Book, event: ConfigPickup) -> None:
-    if event.offset < book.config_offset:
-        raise CannotApply(f"event {book.seq}: expected an offset of config >= {book.config_offset}, got {event.offset}")
-    book.config_offset = event.offset + 1
-    if event.verdict == "active" and event.version is not None:
-        book.ruleset = ActiveRuleset(event.offset, event.sha256, event.version)
-        book.versions[event.version] = event.sha256
+def _fit(book: Book, event: Answer | Skip | ConfigPickup) -> None:
+    """Raise :class:`CannotApply`, before anything is changed, if *event* cannot be the next one."""
+    if event.at < book.at:
+        raise CannotApply(f"event {book.seq + 1}: expected at >= {book.at}, got {event.at}")
+    if isinstance(event, ConfigPickup):
+        topic, expected = "config", book.config_offset
+    else:
+        topic, expected = event.topic, book.next_offset[event.topic]
+    if event.offset < expected:
+        raise CannotApply(f"event {book.seq + 1}: expected an offset of {topic} >= {expected}, got {event.offset}")
 
 
 def _apply(book: Book, event: Answer) -> None:
@@ -83,7 +82,7 @@ def _apply(book: Book, event: Answer) -> None:
         digest = payment_digest(account_id, event.payment.payee, event.payment.amount_minor)
         book.payments.remember(digest, book.at, book.seq)
     if event.profile is not None:
-        _learn(book.accounts[account_id], event.profile, event.at)
+        learn(book.accounts[account_id], event.profile, event.at)
 
 
 def _post(book: Book, leg: Leg) -> None:
@@ -109,7 +108,8 @@ def _use(book: Book, account: Account, request_type: str, usage: Usage) -> None:
     used.forget(usage.day - book.horizon_days)
 
 
-def _learn(account: Account, profile: Profile, at: int) -> None:
+def learn(account: Account, profile: Profile, at: int) -> None:
+    """Store the profile behind a payment that was accepted at *at*, and its hour."""
     account.habits = Habits(
         at,
         profile.count,

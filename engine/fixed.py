@@ -42,7 +42,7 @@ _DECAY: Final = _decay_table()
 
 
 def log2(value: int) -> int:
-    """Return log2 of *value* >= 1 in units of 1/1024, rounded down; exact to 2/1024."""
+    """Return log2 of *value* >= 1 in units of 1/1024, rounded down; exact to 3/1024."""
     assert value >= 1, f"log2: expected a value >= 1, got {value}"
     exponent = value.bit_length() - 1
     mantissa = value << _BITS >> exponent
