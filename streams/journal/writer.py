@@ -7,7 +7,7 @@ import enum
 import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 from schemas.events import FORMAT
@@ -22,7 +22,6 @@ from streams.journal.framing import (
     encode_block,
     encode_headers,
     next_chain,
-    record_hash,
 )
 from streams.journal.index import SeqIndex, find_block
 from streams.journal.log import LogRecord, LogUnavailable
@@ -108,7 +107,7 @@ class Writer:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.index = SeqIndex()
-        self.retakes = 0  # lease attempts after the first of a `take`, and those that resolve a block
+        self.retakes = 0  # how often I/O trouble made it wait and take again
         self.trouble: str | None = None  # why the partition is not ready: the last I/O error, until a lease is won
         self._follower, self._reader, self._log = follower, follower.reader, follower.log
         self._owner, self._fold, self._token, self._chance, self._sleep = owner, fold, token, chance, sleep
@@ -191,11 +190,12 @@ class Writer:
         self._pending = _Pending(
             value=value, seq=now.seq + 1, count=count, at=at, before=(now.seq, now.chain), after=after
         )
+        delay_s = MIN_BACKOFF_S
         while self._pending is not None:
             try:
                 await self._fold_block(self._pending, await self._send_block(self._pending))
             except LogUnavailable as error:
-                self.trouble = str(error)
+                delay_s = await self._back_off(error, delay_s)  # also between leases that work and blocks that do not
                 await self._lease_until_answered(())
                 self._compare(self._pending)
             else:
@@ -230,8 +230,6 @@ class Writer:
             headers = self._claim()
             await self._fold_lease(headers, await self._send_lease(headers))
 
-        if self._pending is not None:
-            self.retakes += 1
         await self._with_patience(attempt)
         self.trouble = None
 
@@ -241,10 +239,14 @@ class Writer:
             try:
                 return await step()
             except LogUnavailable as error:
-                self.trouble = str(error)
-            await self._sleep(delay_s * (0.5 + self._chance() / 2))
-            delay_s = min(2 * delay_s, MAX_BACKOFF_S)
-            self.retakes += 1
+                delay_s = await self._back_off(error, delay_s)
+
+    async def _back_off(self, error: LogUnavailable, delay_s: float) -> float:
+        """Wait about *delay_s*; the next delay."""
+        self.trouble = str(error)
+        self.retakes += 1
+        await self._sleep(delay_s * (0.5 + self._chance() / 2))
+        return min(2 * delay_s, MAX_BACKOFF_S)
 
     async def _read_to_end(self) -> None:
         """Step 1. The last record read is compared first, whatever happened before."""
@@ -309,11 +311,11 @@ class Writer:
         )
 
     async def _fold_block(self, pending: _Pending, offset: int) -> None:
-        now, headers = self.position, self._block_headers(pending)
+        now = self.position
         if offset == now.next_offset:  # the common case: nothing is read, and nothing decoded
-            last = record_hash(None, headers, pending.value)
-            (seq, chain), at = pending.after, pending.at
-            self._reader.position = replace(now, next_offset=offset + 1, seq=seq, chain=chain, at=at, last=last)
+            record = LogRecord(offset, None, self._block_headers(pending), pending.value)
+            seq, chain = pending.after
+            self._reader.position = now.behind(record, seq=seq, chain=chain, at=pending.at)
             self._last_block = None
             self.index.note(pending.seq, offset)
             return

@@ -219,10 +219,20 @@ async def test_a_block_whose_acknowledgement_was_lost_is_found_and_not_appended_
 async def test_a_block_that_never_arrived_is_sent_again_with_the_same_bytes_under_a_new_lease() -> None:
     broker = broker_with()
     a = await owner(broker)
-    fate(broker, Fate.NEVER)  # also of the first lease afterwards
+    fate(broker, Fate.NEVER)
     assert (await a.append(1, 2)).seq == 2
     assert a.state == await journal(broker) == [1, 2]
-    assert a.writer.retakes == 2
+    assert (a.writer.retakes, a.writer.epoch) == (1, 2)
+
+
+async def test_leases_that_work_and_blocks_that_do_not_back_off_too() -> None:
+    broker = broker_with()
+    a = await owner(broker)
+    answers = iter([Fate.NEVER, Fate.NORMAL] * 8)
+    broker.fate = lambda: next(answers, Fate.NORMAL)  # type: ignore[method-assign]  # block, lease, block, lease, …
+    await a.append(1)
+    assert a.waited_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert a.state == await journal(broker) == [1]
 
 
 async def test_a_block_that_arrives_late_after_its_second_sending_is_stale() -> None:
