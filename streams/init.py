@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import TypeAdapter
 
@@ -16,23 +18,25 @@ from schemas.events import (
     FORMAT,
     Genesis,
     decode_genesis,
-    encode_genesis,
 )
 from streams.config_log import publish_bundle
-from streams.journal.framing import GenesisHeaders, encode_headers
+from streams.journal.errors import JournalHalt
+from streams.journal.genesis import ensure_genesis
+from streams.journal.kafka_log import KafkaLog
+from streams.journal.log import LogUnavailable
 from streams.kafka import (
     Admin,
     Consumer,
     Isolation,
+    KafkaFailure,
     NewTopic,
-    Outgoing,
     Partition,
-    Producer,
     TopicExists,
 )
 from streams.topics import MIN_INSYNC_REPLICAS, REPLICATION_FACTOR, Topics
 
-GENESIS_TIMEOUT_S = 30.0
+WRITTEN_AT_ONCE: Final = 8
+"""Journals; each needs two clients."""
 
 
 class InitRefused(Exception):
@@ -181,14 +185,16 @@ async def _create_topics(kafka: str, topics: Topics, partitions: int, *, dev: bo
 
 
 async def _write_geneses(kafka: str, topics: Topics, example: Genesis, missing: list[int]) -> None:
-    """One record at offset 0 of each journal. A lost acknowledgement ends the run; the next one finds the record, or not."""
-    if not missing:
-        return
-    producer = await Producer.idempotent(kafka, "ledgerline-init")
+    """At offset 0 of each journal that has none, a few journals at a time."""
+    at_once = asyncio.Semaphore(WRITTEN_AT_ONCE)
+
+    async def write(number: int) -> None:
+        async with at_once, KafkaLog(kafka, Partition(topics.journal, number), "ledgerline-init") as log:
+            await ensure_genesis(log, example.model_copy(update={"partition": number}))
+
     try:
-        headers = encode_headers(GenesisHeaders(format=FORMAT))
-        for number in missing:
-            value = encode_genesis(example.model_copy(update={"partition": number}))
-            await producer.send(Partition(topics.journal, number), Outgoing(None, value, headers), GENESIS_TIMEOUT_S)
-    finally:
-        await producer.close()
+        await asyncio.gather(*map(write, missing))
+    except JournalHalt as halt:  # another init at the same moment, with another ledger_id
+        raise InitRefused(str(halt)) from halt
+    except LogUnavailable as error:
+        raise KafkaFailure(str(error)) from error

@@ -102,7 +102,7 @@ async def test_records_of_aborted_transactions_and_control_markers_are_passed_ov
 
 
 async def _transaction(ledger: Upstream, account: str, end: str) -> None:
-    from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # noqa: PLC0415  # only upstreams have them
+    from aiokafka import AIOKafkaProducer  # noqa: PLC0415  # only upstreams have them
 
     producer = AIOKafkaProducer(bootstrap_servers=ledger.kafka, transactional_id=f"{ledger.prefix}{end}")
     await producer.start()
