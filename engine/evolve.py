@@ -1,8 +1,8 @@
 """The only way state changes: apply an event that was decided. No business rules.
 
-Integers are added, subtracted, multiplied and compared here, nothing else. An event comes from this version's
-``decide`` or from a journal that an earlier version wrote, so nothing is judged again. What cannot be applied raises,
-which halts the partition.
+Integers are added, subtracted, multiplied and compared here; the one division is that of a time by an hour or a day,
+whose quotient names the generation of a memory. An event comes from this version's ``decide`` or from a journal that an
+earlier version wrote, so nothing is judged again. What cannot be applied raises, which halts the partition.
 """
 
 from typing import assert_never
