@@ -82,14 +82,26 @@ class PartitionStore:
         A crash between the two leaves a row that says "nothing written yet", which is true. Waits for the row while
         another sink's transaction holds it (PostgresUnavailable after the lock time-out).
         """
-        key = (owner.sink_id, owner.ledger_id, owner.partition)
         with failures(f"take partition {owner.partition}"):
             async with pool.acquire() as connection:
-                with contextlib.suppress(asyncpg.UniqueViolationError):  # another sink created it at the same moment
-                    await connection.execute(statement("create_position"), *key, *_values(start))
-                row = await connection.fetchrow(statement("take_partition"), *key)
-        assert row is not None, "the position row is never deleted"
+                await cls.create_row(connection, owner, start)
+                row = await cls.count_up(connection, owner)
         return cls(pool, owner, row["sink_epoch"], position_of(row))
+
+    @staticmethod
+    async def create_row(connection: Connection, owner: Owner, start: Position) -> None:
+        """Step 1 of ``take``."""
+        key = (owner.sink_id, owner.ledger_id, owner.partition)
+        with contextlib.suppress(asyncpg.UniqueViolationError):  # another sink created it at the same moment
+            await connection.execute(statement("create_position"), *key, *_values(start))
+
+    @staticmethod
+    async def count_up(connection: Connection, owner: Owner) -> asyncpg.Record:
+        """Step 2 of ``take``."""
+        key = (owner.sink_id, owner.ledger_id, owner.partition)
+        row = await connection.fetchrow(statement("take_partition"), *key)
+        assert row is not None, "the position row is never deleted"
+        return row
 
     async def reread(self) -> None:
         """Learn which position counts after an unknown end. Raises Deposed if another sink has taken the partition."""
