@@ -225,9 +225,12 @@ class Owner:
         self._originals = Originals(services.open_log(self.partition), state)
         self._decider = Decider(state.book, self._topics, services.config, self._original)
         self._state, self._seen = state, (0, 0, 0)
-        self._writer = Writer(
-            follower, owner=services.name, fold=state.fold, chance=services.chance, sleep=services.sleep
-        )
+        self._writer = self.new_writer(follower, state)
+
+    def new_writer(self, follower: Follower, state: State) -> Writer:
+        """Made once per restore."""
+        services = self._services
+        return Writer(follower, owner=services.name, fold=state.fold, chance=services.chance, sleep=services.sleep)
 
     async def _read_config(self) -> None:
         """Step 3."""
