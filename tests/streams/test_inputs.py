@@ -1,0 +1,77 @@
+"""Which record is next: the order of two inputs."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.inputs import Heads, InputName
+from streams.kafka import LOG_APPEND_TIME, Record
+
+
+def records(name: InputName, *times_ms: int, offset: int = 0) -> list[Record]:
+    return [Record(name, 0, offset + n, None, b"", (), at, LOG_APPEND_TIME) for n, at in enumerate(times_ms)]
+
+
+def taken(heads: Heads, limit: int = 100) -> list[tuple[InputName, int]]:
+    return [(name, record.timestamp_ms) for name, record in heads.take(limit)]
+
+
+def test_the_earlier_head_goes_first_and_transfers_win_a_tie() -> None:
+    heads = Heads()
+    heads.add("requests", records("requests", 1, 5, 5))
+    heads.add("transfers", records("transfers", 2, 5))
+    assert taken(heads, 4) == [("requests", 1), ("transfers", 2), ("transfers", 5)]
+
+
+def test_nothing_overtakes_an_input_whose_end_is_not_known() -> None:
+    heads = Heads()
+    heads.add("requests", records("requests", 1))
+    assert taken(heads) == []
+    heads.ended("transfers", at_end=True)
+    assert taken(heads) == [("requests", 1)]
+    heads.add("transfers", records("transfers", 2))
+    assert taken(heads) == []
+    heads.ended("requests", at_end=True)
+    assert taken(heads) == [("transfers", 2)]
+
+
+def test_an_end_counts_only_until_more_is_fetched() -> None:
+    heads = Heads()
+    heads.ended("transfers", at_end=True)
+    heads.add("transfers", records("transfers", 1))
+    heads.add("requests", records("requests", 2))
+    assert taken(heads) == [("transfers", 1)]
+    assert heads.waiting() == 1
+
+
+def test_a_limit_leaves_the_rest_for_the_next_call() -> None:
+    heads = Heads()
+    heads.ended("transfers", at_end=True)
+    heads.add("requests", records("requests", 1, 2, 3))
+    assert taken(heads, 2) == [("requests", 1), ("requests", 2)]
+    assert taken(heads, 2) == [("requests", 3)]
+    assert heads.empty("requests")
+
+
+@given(
+    st.lists(st.integers(0, 5), max_size=12).map(sorted),
+    st.lists(st.integers(0, 5), max_size=12).map(sorted),
+    st.lists(st.integers(1, 4), min_size=1, max_size=5),
+)
+def test_the_order_is_that_of_a_merge_by_time_and_rank_however_it_is_cut(
+    requests: list[int], transfers: list[int], limits: list[int]
+) -> None:
+    heads = Heads()
+    heads.add("requests", records("requests", *requests))
+    heads.add("transfers", records("transfers", *transfers))
+    heads.ended("requests", at_end=True)
+    heads.ended("transfers", at_end=True)
+    found: list[tuple[InputName, int]] = []
+    while heads.waiting():
+        for limit in limits:
+            some = taken(heads, limit)
+            assert len(some) <= limit
+            found += some
+    ranked = sorted([(at, 1, "requests") for at in requests] + [(at, 0, "transfers") for at in transfers])
+    assert found == [(name, at) for at, _, name in ranked]
