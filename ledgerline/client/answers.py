@@ -35,10 +35,17 @@ class Counters:
 class Answers:
     """Hands every record that is appended to the listened partitions to *deliver*, in the order of each partition."""
 
-    def __init__(self, bootstrap: str, client_id: str, deliver: Callable[[Record], None]) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        client_id: str,
+        deliver: Callable[[Record], None],
+        ended: Callable[[asyncio.Task[None]], None],
+    ) -> None:
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._deliver = deliver
+        self._ended = ended
         self._consumer: Consumer | None = None
         self._positions: dict[Partition, int] = {}
         self._users: dict[Partition, int] = {}
@@ -51,6 +58,7 @@ class Answers:
         """Connect and begin. Raises KafkaFailure."""
         self._consumer = await self._connect()
         self._reader = asyncio.create_task(self._read())
+        self._reader.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Stop reading."""

@@ -55,8 +55,8 @@ class Client:
         self._partitions = 0
         self._under_way: dict[bytes, UnderWay] = {}
         self._turns = asyncio.Semaphore(MAX_UNDER_WAY)
-        self._answers = Answers(kafka, self._name, self._deliver)
-        self._sender = Sender(kafka, self._name, self._heard)
+        self._answers = Answers(kafka, self._name, self._deliver, self._ended)
+        self._sender = Sender(kafka, self._name, self._heard, self._ended)
         self.counters = Counters()
 
     async def __aenter__(self) -> Self:
@@ -224,6 +224,15 @@ class Client:
     def _refuse(self, record: Record, why: str) -> None:
         self.counters.refused += 1
         _log.warning("answer ignored: %s[%d] offset %d %s", record.topic, record.partition, record.offset, why)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task of ours that raised is a defect: everything under way hears of it rather than wait for its timeout."""
+        defect = None if task.cancelled() else task.exception()
+        if defect is not None:
+            _log.error("a defect of the client: %r", defect, exc_info=defect)
+            for request in self._under_way.values():
+                if not request.answer.done():
+                    request.answer.set_exception(defect)
 
     async def _look_up_topics(self) -> int:
         """Learn the number of partitions; return the reply topic's, 0 without one."""

@@ -15,6 +15,9 @@ APPEND_TIMEOUT_S: Final = 10.0
 BACK_OFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Between attempts of a partition; the last one repeats."""
 
+Ready = Callable[[Partition], Awaitable[None]]
+Ended = Callable[[asyncio.Task[None]], None]
+
 _log = logging.getLogger("ledgerline.client")
 
 
@@ -29,11 +32,12 @@ class _Link:
 class Sender:
     """Appends requests; ``put`` returns at once. First copies for a partition are appended in the order of ``put``."""
 
-    def __init__(self, bootstrap: str, client_id: str, ready: Callable[[Partition], Awaitable[None]]) -> None:
-        """*ready* returns when the answers to what is appended to a partition will be heard."""
+    def __init__(self, bootstrap: str, client_id: str, ready: Ready, ended: Ended) -> None:
+        """*ready* returns when the answers to what is appended to a partition will be heard; *ended* hears of tasks."""
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._ready = ready
+        self._ended = ended
         self._queues: dict[Partition, deque[UnderWay]] = {}
         self._drains: dict[Partition, asyncio.Task[None]] = {}
         self._link: _Link | None = None
@@ -48,7 +52,8 @@ class Sender:
         request.queued = True
         self._queues.setdefault(request.to, deque()).append(request)
         if request.to not in self._drains:
-            self._drains[request.to] = asyncio.create_task(self._drain(request.to))
+            drain = self._drains[request.to] = asyncio.create_task(self._drain(request.to))
+            drain.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """End every attempt and the producer."""
@@ -69,6 +74,8 @@ class Sender:
         try:
             while batch := self._head(queue):
                 await self._ready(to)
+                for request in batch:
+                    request.attempts += 1
                 try:
                     await self._append(to, [request.outgoing for request in batch])
                 except KafkaFailure as failure:

@@ -37,6 +37,7 @@ class UnderWay:
     answer: asyncio.Future[Outcome]
     started: float = field(default_factory=time.monotonic)
     queued: bool = False
+    attempts: int = 0
     acknowledged: int = 0
     problem: str | None = None
     stage: Outcome | None = None
@@ -51,10 +52,11 @@ class UnderWay:
         elif self.acknowledged:
             copies = "once" if self.acknowledged == 1 else f"{self.acknowledged} times"
             known = f"it lies {copies} in {self.to}, and nothing on {answered_on} answered it; is a worker running?"
-        elif self.problem is not None:
-            known = f"{self.to} acknowledged no copy of it: it may lie there or not; last problem: {self.problem}"
+        elif self.attempts:
+            why = f"; last problem: {self.problem}" if self.problem is not None else ""
+            known = f"{self.to} acknowledged no copy of it: it may lie there or not{why}"
         else:
-            known = f"it was not sent to {self.to} yet"
+            known = f"it was not sent to {self.to}: no connection, or too many requests under way"
         then = (
             "send the same request again (the same request_id and requested_at), "
             f"or look it up: ledgerline outcome {its.request_id}"
