@@ -11,6 +11,7 @@ import aiokafka
 import aiokafka.errors
 from aiokafka.client import ConnectionGroup
 
+from streams.kafka import lenient
 from streams.kafka.common import (
     CLOSE_TIMEOUT_S,
     FETCH_WAIT_MS,
@@ -22,6 +23,8 @@ from streams.kafka.common import (
     record,
     topic_partition,
 )
+
+lenient.install()
 
 
 class Consumer:

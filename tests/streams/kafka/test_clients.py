@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 import uuid
 from collections.abc import AsyncIterator
 
 import aiokafka
 import pytest
+from aiokafka.producer.message_accumulator import MessageBatch
+from aiokafka.record.util import calc_crc32c
 
 from streams.kafka import (
     LOG_APPEND_TIME,
@@ -143,6 +146,38 @@ async def test_an_open_transaction_holds_committed_readers_back_and_an_aborted_o
             found += [r.value for r in (await consumer.poll(timeout_ms=100)).get(here, [])]
     assert found == [b"behind"]
     assert consumer.high_water(here) == 4
+
+
+async def test_header_names_that_are_not_utf8_are_delivered_byte_for_byte_among_transactions(
+    kafka: str, topic: str, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Partition(topic, 0)
+    upstream = aiokafka.AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=topic)
+    await upstream.start()
+    encoded = MessageBatch.get_data_buffer
+
+    def not_utf8(batch: object) -> bytearray:
+        data = bytearray(encoded(batch)).replace(b"XX", b"\xff\xfe")
+        data[17:21] = struct.pack(">I", calc_crc32c(bytes(data[21:])))
+        return data
+
+    monkeypatch.setattr(MessageBatch, "get_data_buffer", not_utf8)
+    for value, ending in ((b"0", "abort"), (b"2", "commit"), (b"4", "abort"), (b"6", "commit")):
+        await upstream.begin_transaction()
+        for name in ("fine", "XX", "fine"):
+            await upstream.send(topic, value, partition=0, headers=[(name, b"v")])
+        await upstream.flush()
+        await (upstream.commit_transaction() if ending == "commit" else upstream.abort_transaction())
+    await upstream.stop()
+    found: list[tuple[bytes | None, bytes]] = []
+    consumer.assign([here])
+    consumer.seek(here, 0)
+    async with asyncio.timeout(20):
+        while await consumer.position(here) < 16:
+            records = (await consumer.poll(timeout_ms=100, max_records=2)).get(here, [])
+            found += [(r.value, r.headers[0][0].encode("utf-8", "surrogateescape")) for r in records]
+    expected = [(value, name) for value in (b"2", b"6") for name in (b"fine", b"\xff\xfe", b"fine")]
+    assert found == expected
 
 
 async def test_paused_partitions_give_nothing_until_they_are_resumed(
