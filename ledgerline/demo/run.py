@@ -235,11 +235,11 @@ def _say_where_next(stage: Stage, decline: str | None) -> None:
     ledger, out = stage.ledger, stage.console
     out.rule("[bold]Where to look next")
     if stage.options.keep:
-        worker = next(p for p in stage.running if p.running.poll() is None and p.name.startswith("worker"))
-        out.print(f"metrics    http://{worker.address}/metrics", soft_wrap=True)
-        out.print("The stack, the workers and the sink go on running: [bold]ledgerline down[/] stops the stack,")
-        pids = " ".join(str(p.running.pid) for p in stage.running if p.running.poll() is None)
-        out.print(f"[bold]kill {pids}[/] the processes.")
+        alive = [process for process in stage.running if process.running.poll() is None]
+        out.print("Stack, workers and sink go on running. To stop them:")
+        out.print(f"           kill {' '.join(str(process.running.pid) for process in alive)}; ledgerline down")
+        for process in alive:
+            out.print(f"metrics    http://{process.address}/metrics ({process.name})", soft_wrap=True)
     else:
         out.print("Everything was stopped, the data is kept (--keep leaves it running, with metrics). First:")
         out.print("           ledgerline up --detach")
