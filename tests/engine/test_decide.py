@@ -171,6 +171,21 @@ def test_an_explanation_tells_everything_that_decided() -> None:
     assert "score" not in told
 
 
+def test_a_score_at_the_threshold_declines_and_one_below_does_not() -> None:
+    desk = opened()
+    for number in range(16):
+        desk.receive(transfer(f"t{number}", 100), b"alice")
+    found = desk.send("transfer", "alice", "big", amount_minor=5_000, currency="EUR", payee="bob").score
+    assert found is not None
+    assert found > 0
+    for threshold, reason in ((found + 1, None), (found, "score_too_high")):
+        again = opened(decline_at=threshold)
+        for number in range(16):
+            again.receive(transfer(f"t{number}", 100), b"alice")
+        outcome = again.send("transfer", "alice", "big", amount_minor=5_000, currency="EUR", payee="bob")
+        assert (outcome.score, outcome.reason) == (found, reason)
+
+
 def test_what_a_sender_writes_can_be_stored_as_json_in_postgres() -> None:
     desk = opened()
     for value in (

@@ -55,6 +55,16 @@ def test_usage_is_kept_for_the_horizon_of_the_genesis_and_not_longer() -> None:
     assert set(used.counts) == {2}
 
 
+def test_memories_forget_as_time_goes_by() -> None:
+    desk = opened()
+    for _ in range(6):
+        paid(desk)
+        desk.wait(DAY)
+    desk.skip()  # whatever the event is, time moves
+    assert len(desk.book.payments.generations) <= 2
+    assert desk.book.memory.count() == 1
+
+
 def test_the_hours_of_the_last_64_payments_are_kept() -> None:
     desk = opened()
     for _ in range(70):
