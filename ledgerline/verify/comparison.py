@@ -78,7 +78,8 @@ class Comparison:
         for journal, end in ends.items():
             walk = walks[journal.number]
             stored = self._tables.positions.get(walk.partition)
-            await self._tables.foreign(walk.partition, 0 if stored is None else stored.seq)
+            last = 0 if stored is None else stored.seq
+            await self._tables.foreign(walk.partition, last if walk.halted else min(last, walk.rule.seq))
             lag += end - (1 if stored is None else stored.next_offset)
             if stored is None:
                 await self._tables.money(walk.partition, {}, 0)

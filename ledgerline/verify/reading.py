@@ -110,8 +110,14 @@ def unframed(data: bytes) -> tuple[bytes | None, list[Header], bytes | None]:
         offset += size
         return data[offset - size : offset]
 
+    def name() -> str:
+        data = part()
+        if data is None:
+            raise ValueError(f"a header without a name before byte {offset}")
+        return data.decode("utf-8", "surrogateescape")
+
     key = part()
-    headers = [((part() or b"").decode("utf-8", "surrogateescape"), part()) for _ in range(number())]
+    headers = [(name(), part()) for _ in range(number())]
     value = part()
     if offset != len(data):
         raise ValueError(f"{len(data) - offset} bytes behind the record")

@@ -40,12 +40,18 @@ Found = dict[int, dict[str, Any]]
 
 
 async def check_rebuild(
-    report: Report, kafka: str, prefix: str, walks: Mapping[int, Walk], progress: OnProgress
+    report: Report,
+    kafka: str,
+    prefix: str,
+    walks: Mapping[int, Walk],
+    progress: OnProgress,
+    *,
+    program: str = FOLD,
 ) -> None:
-    """Fold each journal to the seq that its walk reached, from 0, in one process per surroundings."""
+    """Run *program* once in each surroundings: fold each journal, from 0, to the seq that its walk reached."""
     wanted = [[partition, walk.rule.seq] for partition, walk in walks.items() if walk.genesis is not None]
     progress(Progress("rebuild", 0, len(wanted)))
-    first, second = await asyncio.gather(*(_fold(kafka, prefix, wanted, extra) for extra in SURROUNDINGS))
+    first, second = await asyncio.gather(*(_fold(program, [kafka, prefix], wanted, extra) for extra in SURROUNDINGS))
     progress(Progress("rebuild", len(wanted), len(wanted)))
     for partition, seq in wanted:
         report.check(Invariant.I10)
@@ -59,14 +65,13 @@ async def check_rebuild(
             report.fail(Invariant.I10, place, "state hash in other surroundings", hashes[0], hashes[1])
 
 
-async def _fold(kafka: str, prefix: str, wanted: list[list[int]], extra: Mapping[str, str]) -> Found:
+async def _fold(program: str, where: list[str], wanted: list[list[int]], extra: Mapping[str, str]) -> Found:
     """Return what a process in the surroundings *extra* found, by partition."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        FOLD,
-        kafka,
-        prefix,
+        program,
+        *where,
         orjson.dumps(wanted).decode(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -138,17 +138,18 @@ class Tables:
 
     async def foreign(self, partition: int, last: int) -> None:
         """No table has rows of *partition* outside of seq 1 to *last*."""
-        for table in TABLES:
+        for table, (_, columns) in TABLES.items():
+            names = ", ".join(("seq", *columns))
             found = await self._connection.fetch(
-                f"SELECT seq FROM {table} WHERE partition = $1 AND NOT seq BETWEEN 1 AND $2 ORDER BY seq LIMIT $3",  # noqa: S608 - constants
+                f"SELECT {names} FROM {table} WHERE partition = $1 AND NOT seq BETWEEN 1 AND $2 ORDER BY seq LIMIT $3",  # noqa: S608 - constants
                 partition,
                 last,
                 _FOREIGN_SHOWN,
             )
-            for row in found:
-                self._fail(
-                    Place(partition, row["seq"]), f"{table} beyond the position", f"no row above seq {last}", "one"
-                )
+            for seq, *values in (tuple(row.values()) for row in found):
+                place = Place(partition, seq)
+                self._fail(place, f"{table} beyond the position", f"no row above seq {last}", f"one of seq {seq}")
+                self._strange(table, place, values)
 
     async def strangers(self, partitions: int) -> None:
         """No table has rows of partitions that the ledger does not have."""

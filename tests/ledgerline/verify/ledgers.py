@@ -90,7 +90,7 @@ class Found(NamedTuple):
     """An answer in its block."""
 
     block: Block
-    index: int
+    at: int  # in the block
     seq: int
     event: Answer
 
@@ -354,7 +354,7 @@ async def report_on(records: Mapping[Partition, list[Record]]) -> Report:
     return checker.report
 
 
-def payments(ledger: Ledger) -> None:
+def payments(ledger: Ledger, reply_to: str = REPLIES) -> None:
     """Accounts, money and every kind of answer, in every partition, in several blocks under two leases."""
     for p in range(ledger.partitions):
         names = _names(p, ledger.partitions)
@@ -364,8 +364,7 @@ def payments(ledger: Ledger) -> None:
             ledger.send(ledger.request("deposit", name, f"fund-{name}", **money))
         ledger.decide(p)
         payer, payee, other, unknown = names[:4]
-        to = {"reply-to": REPLIES}
-        headers = [(name, value.encode()) for name, value in to.items()]
+        headers = [("reply-to", reply_to.encode())]
         for n in range(6):
             fees = [{"code": "svc", "amount_minor": 5}] if n % 2 else []
             pay = {"amount_minor": 1_000 + n, "currency": "EUR", "payee": payee, **({"fees": fees} if fees else {})}

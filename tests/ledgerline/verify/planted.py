@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -12,10 +12,12 @@ from schemas.events import AccountTerms, ConfigPickup
 from streams.config_log import version_of
 from streams.kafka import Partition, Record
 from streams.topics import Topics
-from tests.ledgerline.verify.ledgers import PREFIX, REPLIES, Block, Ledger, payments
+from tests.ledgerline.verify.ledgers import PREFIX, Block, Ledger, payments
 
 Records = dict[Partition, list[Record]]
 TOPICS = Topics(PREFIX)
+JOURNAL = Partition(TOPICS.journal, 0)
+OUTCOMES = Partition(TOPICS.outcomes, 0)
 
 
 class Planted(NamedTuple):
@@ -34,9 +36,9 @@ def ledger(partitions: int = 2) -> Ledger:
     return made
 
 
-def altered(records: Mapping[Partition, list[Record]], where: Partition, offset: int, **changes: object) -> Records:
+def altered(records: Mapping[Partition, list[Record]], where: Partition, offset: int, **changes: Any) -> Records:
     """*records*, with one of them changed."""
-    log = [r._replace(**changes) if r.offset == offset else r for r in records[where]]
+    log = [Record(**{**r._asdict(), **changes}) if r.offset == offset else r for r in records[where]]
     return {**records, where: log}
 
 
@@ -68,7 +70,7 @@ def changed_byte_in_a_request() -> Planted:
 
 def changed_byte_in_an_outcome() -> Planted:
     made = ledger()
-    records, outcomes = made.records(), Partition(TOPICS.outcomes, 0)
+    records, outcomes = made.records(), OUTCOMES
     record = records[outcomes][7]
     assert record.value is not None
     seq = orjson.loads(record.value)["seq"]
@@ -86,7 +88,7 @@ def changed_byte_in_config() -> Planted:
 
 
 def changed_byte_in_the_genesis() -> Planted:
-    records, journal = ledger(3).records(), Partition(TOPICS.journal, 0)
+    records, journal = ledger(3).records(), JOURNAL
     value = records[journal][0].value
     assert value is not None
     changed = value.replace(b'"retry_window_s":86400', b'"retry_window_s":86401')
@@ -95,13 +97,13 @@ def changed_byte_in_the_genesis() -> Planted:
 
 
 def changed_token_of_a_lease() -> Planted:
-    records, journal = ledger().records(), Partition(TOPICS.journal, 0)
+    records, journal = ledger().records(), JOURNAL
     headers = tuple((name, b"00" * 16 if name == "token" else value) for name, value in records[journal][1].headers)
     return Planted(altered(records, journal, 1, headers=headers), Invariant.I7, 0, 1)
 
 
 def lost_block() -> Planted:
-    records, journal = ledger().records(), Partition(TOPICS.journal, 0)
+    records, journal = ledger().records(), JOURNAL
     blocks = [r for r in records[journal] if dict(r.headers)["kind"] == b"block"]
     seq = int(dict(blocks[1].headers)["seq"] or b"")
     log = [r for r in records[journal] if r is not blocks[1]]
@@ -112,7 +114,7 @@ def answers_in_another_order() -> Planted:
     made = ledger()
     found = made.find(0, "pay-1")
     events = list(found.block.events)
-    events[found.index], events[found.index + 1] = events[found.index + 1], events[found.index]
+    events[found.at], events[found.at + 1] = events[found.at + 1], events[found.at]
     made.change(0, found.block, found.block.copy(events=events))
     return Planted(made.records(), Invariant.I7, 0, found.seq + 1)
 
@@ -146,7 +148,7 @@ def two_answers_to_one_input() -> Planted:
     made = ledger()
     found = made.find(0, "late-1")
     events = list(found.block.events)
-    events.insert(found.index, found.event)
+    events.insert(found.at, found.event)
     made.change(0, found.block, found.block.copy(events=events))
     return Planted(made.records(), Invariant.I9, 0, found.seq + 1)
 
@@ -156,7 +158,7 @@ def unbalanced_entry() -> Planted:
     found = made.find(0, "pay-4")
     account, side, amount, currency = found.event.legs[-1]
     legs = (*found.event.legs[:-1], (account, side, amount + 1, currency))
-    made.change(0, found.block, found.block.with_event(found.index, legs=legs))
+    made.change(0, found.block, found.block.with_event(found.at, legs=legs))
     return Planted(made.records(), Invariant.I2, 0, found.seq)
 
 
@@ -169,9 +171,9 @@ def entry_to_another_account() -> Planted:
     made = ledger()
     found = made.find(0, "pay-4")
     payer, payee = found.event.legs
-    opened = next(e.account for e in made.parts[0].blocks[0].events[5:] if getattr(e, "account", None) is not None)
-    legs = (payer, (opened.account_id, *payee[1:]))
-    made.change(0, found.block, found.block.with_event(found.index, legs=legs))
+    other = made.find(0, "late-4").event.account_id or ""
+    legs = (payer, (other, *payee[1:]))
+    made.change(0, found.block, found.block.with_event(found.at, legs=legs))
     return Planted(made.records(), Invariant.I3, 0, found.seq)
 
 
@@ -186,7 +188,7 @@ def acceptance_that_should_be_a_decline() -> Planted:
     assert like.usage is not None
     assert like.payment is not None
     block = found.block.with_event(
-        found.index,
+        found.at,
         status="accepted",
         reason=None,
         legs=legs,
@@ -194,7 +196,7 @@ def acceptance_that_should_be_a_decline() -> Planted:
         payment=like.payment.model_copy(update={"amount_minor": amount}),
         profile=like.profile,
     )
-    block = block.with_outcome(found.index, status="accepted", reason=None, detail=None)
+    block = block.with_outcome(found.at, status="accepted", reason=None, detail=None)
     made.change(0, found.block, block)
     return Planted(made.records(), Invariant.I3, 0, found.seq)
 
@@ -207,39 +209,38 @@ def decline_with_an_entry() -> Planted:
     made = ledger()
     found = made.find(0, "late-0")
     legs = made.find(0, "pay-4").event.legs
-    made.change(0, found.block, found.block.with_event(found.index, legs=legs))
+    made.change(0, found.block, found.block.with_event(found.at, legs=legs))
     return Planted(made.records(), Invariant.I3, 0, found.seq)
 
 
 def terms_that_nobody_asked_for() -> Planted:
     made = ledger()
-    opened = next(e for e in made.parts[0].blocks[0].events if getattr(e, "account", None) is not None)
-    found = made.find(0, opened.request_id or "")  # type: ignore[union-attr]  # an Answer: it has an account
+    found = made.find(0, f"open-{made.find(0, 'late-4').event.account_id}")
     assert isinstance(found.event.account, AccountTerms)
     terms = found.event.account.model_copy(update={"floor_minor": -1_000})
-    made.change(0, found.block, found.block.with_event(found.index, account=terms))
+    made.change(0, found.block, found.block.with_event(found.at, account=terms))
     return Planted(made.records(), Invariant.I3, 0, found.seq)
 
 
 def balance_in_an_outcome() -> Planted:
     made = ledger()
     found = made.find(1, "pay-3")
-    balance = orjson.loads(found.block.outcome(found.index))["balance_minor"]
-    made.change(1, found.block, found.block.with_outcome(found.index, balance_minor=balance + 1))
+    balance = orjson.loads(found.block.outcome(found.at))["balance_minor"]
+    made.change(1, found.block, found.block.with_outcome(found.at, balance_minor=balance + 1))
     return Planted(made.records(), Invariant.I5, 1, found.seq)
 
 
 def outcome_that_its_event_does_not_say() -> Planted:
     made = ledger()
     found = made.find(1, "late-0")
-    made.change(1, found.block, found.block.with_outcome(found.index, reason="currency_mismatch"))
+    made.change(1, found.block, found.block.with_outcome(found.at, reason="currency_mismatch"))
     return Planted(made.records(), Invariant.I16, 1, found.seq)
 
 
 def replay_that_differs() -> Planted:
     made = ledger()
     found = made.find(0, "pay-2", replayed=True)
-    made.change(0, found.block, found.block.with_outcome(found.index, amount_minor=1_003))
+    made.change(0, found.block, found.block.with_outcome(found.at, amount_minor=1_003))
     return Planted(made.records(), Invariant.I4, 0, found.seq)
 
 
@@ -251,9 +252,9 @@ def second_decision_of_an_id() -> Planted:
         update={name: getattr(again.event, name) for name in ("at", "offset", "sha256", "record", "explanation")}
     )
     events = list(again.block.events)
-    events[again.index] = twice
+    events[again.at] = twice
     block = again.block.copy(events=events).with_outcome(
-        again.index, seq=again.seq, transaction=f"0-{again.seq}", replayed=False
+        again.at, seq=again.seq, transaction=f"0-{again.seq}", replayed=False
     )
     made.change(0, again.block, block)
     return Planted(made.records(), Invariant.I4, 0, again.seq)
@@ -285,7 +286,7 @@ def outcome_that_was_never_published() -> Planted:
 def reply_that_differs() -> Planted:
     made = ledger()
     found = made.find(0, "pay-5")
-    body = orjson.dumps({**orjson.loads(found.block.outcome(found.index)), "status": "declined"})
+    body = orjson.dumps({**orjson.loads(found.block.outcome(found.at)), "status": "declined"})
     made.replies.append(body)
     return Planted(made.records(), Invariant.I16, 0, found.seq)
 
@@ -300,10 +301,9 @@ def published_stale_block() -> Planted:
     late = last.copy(events=[last.events[index]], epoch=1, token=part.blocks[0].token)
     late = late.with_outcome(0, seq=seq, transaction=f"0-{seq}", reason="payee_closed")
     records = made.records()
-    journal, outcomes = Partition(TOPICS.journal, 0), Partition(TOPICS.outcomes, 0)
-    records[journal].append(stale(records[journal], late, seq))
+    records[JOURNAL].append(stale(records[JOURNAL], late, seq))
     body = late.outcome(0)
-    records[outcomes].append(records[outcomes][-1]._replace(offset=len(records[outcomes]), value=body))
+    records[OUTCOMES].append(records[OUTCOMES][-1]._replace(offset=len(records[OUTCOMES]), value=body))
     return Planted(records, Invariant.I12, 0, seq)
 
 
@@ -339,17 +339,17 @@ def limit_exceeded() -> Planted:
 def headroom_in_an_outcome() -> Planted:
     made = ledger()
     found = made.find(0, "pay-3")
-    limits = orjson.loads(found.block.outcome(found.index))["limits"]
+    limits = orjson.loads(found.block.outcome(found.at))["limits"]
     limits[1]["used_minor"] += 1
-    made.change(0, found.block, found.block.with_outcome(found.index, limits=limits))
+    made.change(0, found.block, found.block.with_outcome(found.at, limits=limits))
     return Planted(made.records(), Invariant.I14, 0, found.seq)
 
 
 def unjustified_too_old() -> Planted:
     made = ledger()
     found = made.find(0, "late-1")
-    block = found.block.with_event(found.index, status="rejected", reason="too_old", binding=False)
-    block = block.with_outcome(found.index, status="rejected", reason="too_old", binding=False, final=False)
+    block = found.block.with_event(found.at, status="rejected", reason="too_old", binding=False)
+    block = block.with_outcome(found.at, status="rejected", reason="too_old", binding=False, final=False)
     made.change(0, found.block, block)
     return Planted(made.records(), Invariant.I14, 0, found.seq)
 
@@ -403,5 +403,3 @@ PLANTS: list[Callable[[], Planted]] = [
 
 EVERYWHERE = {changed_byte_in_config, limit_exceeded}
 """These break every partition: all follow one config."""
-
-__all__ = ["EVERYWHERE", "PLANTS", "REPLIES", "Planted", "Records", "ledger", "time_that_is_not_the_brokers"]
