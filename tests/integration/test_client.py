@@ -243,7 +243,7 @@ async def test_without_an_answer_the_error_tells_what_is_known_and_what_to_do(ka
 
 async def test_an_invalid_request_is_refused_before_anything_is_sent(kafka: str) -> None:
     async with scripted(kafka) as engine, Client(kafka=kafka, prefix=engine.prefix) as client:
-        with pytest.raises(Malformed, match="amount_minor: expected greater than or equal to 1, found -5"):
+        with pytest.raises(Malformed, match=r"amount_minor: expected .*, found -5"):
             await client.send({**DEPOSIT, "account_id": "alice", "amount_minor": -5}, timeout=20)
         await client.send({**DEPOSIT, "account_id": "alice"}, timeout=20)
         assert len(engine.values) == 1
