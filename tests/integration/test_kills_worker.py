@@ -1,0 +1,274 @@
+"""A kill between every two numbered steps of the journal protocol (docs/design.md §3): taking, deciding, re-taking.
+
+One partition for each gap. In each a first process leaves a block that nobody has seen published; a second one, a
+subclass that kills itself in the gap, goes on; what it leaves behind is compared with what the gap promises; then one
+new process takes over all partitions, and everything must be there exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ledgerline.verify import Report, verify
+from schemas.config import DEFAULT_BUNDLE
+from schemas.outcomes import Outcome
+from sinks.postgres.session import session
+from sinks.postgres.sink import Sink
+from streams.config_log import publish_bundle
+from streams.kafka import Outgoing
+from streams.membership import StaticMembership
+from tests.kills.ledger import Ledger, Seen, input_of, ledger, until
+from tests.kills.processes import Ended, Running
+from tests.kills.workers import GAPS, Share, Work, WorkerGap, work, work_until_killed, work_until_stuck
+
+pytestmark = pytest.mark.integration
+AT_ONCE = 4
+"""Processes beside each other."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Story:
+    """What happened in one partition."""
+
+    killed: Ended
+    before: Seen
+    """When the killed process was started."""
+    behind: Seen
+    """When it was dead."""
+    after: Seen | None = None
+    """When its successor was done."""
+    sent: int = 0
+    entries: dict[str, int] = field(default_factory=dict)
+    """How many entries each request id has in PostgreSQL."""
+    balances: tuple[int, ...] = ()
+
+
+@dataclass(kw_only=True, slots=True)
+class Stories:
+    """What happened in all of them."""
+
+    of: dict[WorkerGap, Story]
+    predecessor: Ended
+    successor: Ended
+    report: Report
+
+
+@pytest.fixture(scope="module")
+def stories(kafka: str, postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Stories:
+    return asyncio.run(tell(kafka, postgres, tmp_path_factory.mktemp("kills")))
+
+
+async def tell(kafka: str, postgres: str, folder: Path) -> Stories:
+    async with ledger(kafka, postgres, len(GAPS)) as here:
+        predecessor = await leave_unpublished(here, folder)
+        strict = DEFAULT_BUNDLE.model_copy(update={"version": "kills-2"})
+        await publish_bundle(kafka, here.prefix, orjson.dumps(strict.model_dump(mode="json", exclude_none=True)))
+        for p in here.all:
+            await here.send(p, third(here, p))
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def one(partition: int, gap: WorkerGap) -> Story:
+            async with limit:
+                return await kill_in(here, folder, partition, gap)
+
+        told = await asyncio.gather(*(one(p, gap) for p, gap in enumerate(GAPS)))
+        successor, report = await go_on(here, folder)
+        await look(here, told)
+        return Stories(
+            of=dict(zip(GAPS, told, strict=True)), predecessor=predecessor, successor=successor, report=report
+        )
+
+
+async def leave_unpublished(here: Ledger, folder: Path) -> Ended:
+    """Every partition's journal ends with a block that was appended and never published."""
+    for p in here.all:
+        await here.send(p, first(here, p))
+    running = Running(folder, "predecessor", work_until_stuck, work_of(here, here.all))
+    try:
+        await until(lambda: reached(here, here.topics.outcomes, [4] * here.partitions))
+        begun = await here.ends(here.topics.journal)
+        for p in here.all:
+            await here.send(p, second(here, p))
+        await until(lambda: reached(here, here.topics.journal, [begun[p] + 1 for p in sorted(here.all)]))
+    finally:
+        running.process.kill()
+    return await running.ended()
+
+
+async def kill_in(here: Ledger, folder: Path, partition: int, gap: WorkerGap) -> Story:
+    before = await here.see(partition)
+    running = Running(folder, f"{partition}", work_until_killed, work_of(here, frozenset({partition})), gap)
+    killed = await running.ended()
+    return Story(killed=killed, before=before, behind=await here.see(partition))
+
+
+async def go_on(here: Ledger, folder: Path) -> tuple[Ended, Report]:
+    """A new process takes over everything, and a sink books it."""
+    for p in here.all:
+        await here.send(p, fourth(here, p))
+    successor = Running(folder, "successor", work, work_of(here, here.all))
+    stop = asyncio.Event()
+    sink = Sink(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn, membership=StaticMembership(here.all))
+    sinking = asyncio.create_task(sink.run(stop))
+    try:
+        waiting = set(here.all)
+        await until(lambda: all_answered(here, waiting))
+        successor.terminate()
+        ended = await successor.ended()
+        await until(lambda: all_booked(here))
+    finally:
+        stop.set()
+        await sinking
+    return ended, await verify(here.kafka, here.prefix, here.dsn)
+
+
+async def look(here: Ledger, told: list[Story]) -> None:
+    async with session(here.dsn) as connection:
+        for p, story in enumerate(told):
+            story.after, story.sent = await here.see(p), here.sent[p]
+            rows = await connection.fetch(
+                "SELECT request_id, count(*) AS entries FROM entries WHERE partition = $1 GROUP BY request_id", p
+            )
+            story.entries = {row["request_id"]: row["entries"] for row in rows}
+            names = [here.payer(p), here.payee(p)]
+            rows = await connection.fetch(
+                "SELECT balance_minor FROM balances WHERE account_id = ANY ($1) AND partition = $2 "
+                "ORDER BY array_position($1, account_id)",
+                names,
+                p,
+            )
+            story.balances = tuple(row["balance_minor"] for row in rows)
+
+
+async def reached(here: Ledger, topic: str, ends: list[int]) -> bool:
+    return all(end >= ends[p] for p, end in (await here.ends(topic)).items())
+
+
+async def all_answered(here: Ledger, waiting: set[int]) -> bool:
+    """Look at those that still wait."""
+    for p in sorted(waiting):
+        if len({input_of(record) for record in (await here.see(p)).outcomes}) < here.sent[p]:
+            return False
+        waiting.remove(p)
+    return True
+
+
+async def all_booked(here: Ledger) -> bool:
+    return await here.stored() == await here.ends(here.topics.journal)
+
+
+def work_of(here: Ledger, partitions: frozenset[int]) -> Work:
+    return Work(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn, partitions=partitions)
+
+
+# ---- what is asked of every partition: by the first, the stuck, the killed process and its successor
+
+
+def first(here: Ledger, p: int) -> list[Outgoing]:
+    payer, payee = here.payer(p), here.payee(p)
+    return [
+        here.request(payer, "open_account", "open", currency="EUR", tier="unlimited"),
+        here.request(payee, "open_account", "open", currency="EUR", tier="unlimited"),
+        here.request(payer, "deposit", "fund", amount_minor=1_000, currency="EUR", rail="sepa"),
+        here.request(payer, "withdraw", "w-1", amount_minor=5, currency="EUR", rail="sepa"),
+    ]
+
+
+def second(here: Ledger, p: int) -> list[Outgoing]:
+    return [
+        here.request(here.payer(p), "withdraw", "w-2", amount_minor=7, currency="EUR", rail="sepa"),
+        here.request(here.payer(p), "transfer", "t-2", amount_minor=30, currency="EUR", payee=here.payee(p)),
+    ]
+
+
+def third(here: Ledger, p: int) -> list[Outgoing]:
+    again = here.request(here.payer(p), "withdraw", "w-3", amount_minor=11, currency="EUR", rail="sepa")
+    return [
+        here.request(here.payer(p), "deposit", "d-3", amount_minor=100, currency="EUR", rail="sepa"),
+        again,
+        again,
+        here.request(here.payee(p), "withdraw", "too-much", amount_minor=10_000, currency="EUR", rail="sepa"),
+        Outgoing(b"k", b"{"),
+        here.request(here.payer(p), "transfer", "t-3", amount_minor=40, currency="EUR", payee=here.payee(p)),
+    ]
+
+
+def fourth(here: Ledger, p: int) -> list[Outgoing]:
+    return [
+        here.request(here.payer(p), "withdraw", "w-4", amount_minor=13, currency="EUR", rail="sepa"),
+        here.request(here.payee(p), "transfer", "t-4", amount_minor=1, currency="EUR", payee=here.payer(p)),
+    ]
+
+
+BALANCES = (1_000 - 5 - 7 - 30 + 100 - 11 - 40 - 13 + 1, 30 + 40 - 1)
+
+
+@pytest.mark.parametrize("gap", GAPS, ids=lambda gap: gap.name)
+def test_a_worker_killed_between_two_steps_loses_and_doubles_nothing(gap: WorkerGap, stories: Stories) -> None:
+    story, partition = stories.of[gap], GAPS.index(gap)
+    assert story.killed.was_killed, f"it ended otherwise: {story.killed}"
+    leaves_its_traces(gap, story)
+    assert stories.successor.pid not in {story.killed.pid, stories.predecessor.pid}
+    assert failures_in(stories.report, partition) == []
+    everything_is_there_once(story)
+
+
+def leaves_its_traces(gap: WorkerGap, story: Story) -> None:
+    """The kill hit where it should: what is in the topics behind it is what the steps before it have done."""
+    before, behind = story.before, story.behind
+    assert not set(before.last_block) & set(before.published), "the predecessor left an unpublished block"
+    assert behind.leases - before.leases == gap.leases
+    assert behind.blocks - before.blocks == gap.blocks
+    published = set(behind.published[len(before.published) :])
+    assert share(published, set(before.last_block)) == gap.again
+    decided = set(behind.answers) - set(before.answers)
+    assert share(published, decided) == gap.new
+    assert published <= decided | set(before.last_block)
+
+
+def failures_in(report: Report, partition: int) -> list[str]:
+    """What the checker says of one partition."""
+    kept = (failure for line in report.lines.values() for failure in line.failures)
+    return [f"{f.invariant}: {f}" for f in kept if f.place.partition == partition]
+
+
+def share(published: set[int], of: set[int]) -> Share:
+    match len(published & of):
+        case 0:
+            return "none"
+        case found:
+            return "all" if found == len(of) else "some"
+
+
+def everything_is_there_once(story: Story) -> None:
+    """Every request was answered once and had one effect; readers of ``outcomes`` saw that in the order of seq."""
+    after = story.after
+    assert after is not None
+    outcomes = after.first_occurrences
+    assert [o.seq for o in outcomes] == sorted(after.answers)
+    assert list(dict.fromkeys(input_of(record) for record in after.outcomes)) == list(range(story.sent))
+    effective = [o for o in outcomes if o.status == "accepted" and not o.replayed and o.type != "open_account"]
+    assert story.entries == {str(o.request_id): 1 for o in effective}
+    assert story.balances == BALANCES
+    assert [said(o) for o in outcomes] == [
+        *["accepted"] * 4,
+        *["accepted"] * 2,
+        *["accepted", "accepted", "accepted replayed", "declined insufficient_funds", "rejected malformed", "accepted"],
+        *["accepted"] * 2,
+    ]
+
+
+def said(outcome: Outcome) -> str:
+    """In one line."""
+    return " ".join(filter(None, (outcome.status, outcome.reason, "replayed" if outcome.replayed else None)))
+
+
+def test_the_ledger_is_proved_right_after_all_those_kills(stories: Stories) -> None:
+    assert stories.report.ok, stories.report.to_plain()
+    assert not any(line.skipped for line in stories.report.lines.values())
+    assert stories.successor.code == 0, stories.successor.log
