@@ -45,7 +45,9 @@ def failures(doing: str) -> Iterator[None]:
         if isinstance(error, ValueError):  # a value that does not fit its column, found before it was sent
             raise PostgresRefused(f"PostgreSQL: {doing}: {error}") from error
         raise PostgresUnavailable(f"PostgreSQL: {doing}: {error}") from error
-    except (OSError, TimeoutError) as error:
+    # InternalClientError: what asyncpg raises, among others, when a server's last words arrive with its end (measured: a
+    # statement after SIGKILL of the server). Its session is ended like any other that failed.
+    except (OSError, TimeoutError, asyncpg.InternalClientError) as error:
         raise PostgresUnavailable(f"PostgreSQL: {doing}: {error!r}") from error
 
 
