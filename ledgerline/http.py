@@ -18,7 +18,7 @@ Ready = Callable[[], Readiness]
 
 @asynccontextmanager
 async def serve(address: tuple[str, int], registry: CollectorRegistry, ready: Ready) -> AsyncIterator[str]:
-    """Serve the endpoints while the context lasts; yields ``host:port`` as bound (port 0 is any free one).
+    """Serve the endpoints while the context lasts; yields ``host:port`` as bound (port 0 is any).
 
     ``/livez`` answers 200 as long as the event loop turns; ``/readyz`` 200 or 503, with what the process says about itself.
     Raises ConfigurationError if the address is taken or not ours.

@@ -27,7 +27,7 @@ from streams.replies import Reply
 from streams.topics import Topics
 
 BATCH_BYTES: Final = MAX_BLOCK_BYTES - 512 * 1024
-"""No event is added to a block above this: the largest one (64 KiB of record, its outcome, explanation, JSON) still fits."""
+"""No event is added to a block above this: the largest (64 KiB of record, outcome, explanation, JSON) still fits."""
 
 EVENT_JSON_BYTES: Final = 1_200
 """What one event is reckoned to take in the JSON array before it is encoded; more than those of the usual types do."""
@@ -36,7 +36,7 @@ TERMS_JSON_BYTES: Final = 16 * 1024
 """The same for an event that carries an account's terms, whose attributes may be long."""
 
 BREATHE_EVERY: Final = 64
-"""Events after which other partitions of the process get a turn, so that their acknowledgements are not kept waiting."""
+"""Events after which other partitions of the process get a turn: their acknowledgements must not wait for long."""
 
 MAX_PICKUPS: Final = 500
 """Config versions that one block picks up; more follow in the next."""
@@ -89,8 +89,10 @@ class Block:
 
 
 class Decider:
-    """Decides the records of one partition on its book. The book moves with every event: if the block does not become
-    true, the book must be dropped."""
+    """Decides the records of one partition on its book.
+
+    The book moves with every event: if the block does not become true, the book must be dropped.
+    """
 
     def __init__(self, book: Book, topics: Topics, config: ConfigLog, original: Original) -> None:
         self._book, self._config, self._original = book, config, original

@@ -26,7 +26,7 @@ class ConfigVersion(NamedTuple):
 
 
 async def publish_bundle(kafka: str, prefix: str, value: bytes) -> int:
-    """Append the bundle in *value* to ``config`` as it is, and return its offset; workers pick it up at their next batch.
+    """Append the bundle in *value* to ``config`` as it is, and return its offset; the next batches pick it up.
 
     Raises: schemas.codec.Malformed, before anything is sent, naming field, expectation and value; KafkaFailure.
     """

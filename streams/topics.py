@@ -26,30 +26,37 @@ class Topics:
 
     @property
     def requests(self) -> str:
+        """What upstream asks for; read ``read_committed``."""
         return f"{self.prefix}requests"
 
     @property
     def transfers(self) -> str:
+        """Messages between partitions."""
         return f"{self.prefix}transfers"
 
     @property
     def journal(self) -> str:
+        """The truth."""
         return f"{self.prefix}journal"
 
     @property
     def outcomes(self) -> str:
+        """The answers of record."""
         return f"{self.prefix}outcomes"
 
     @property
     def facts(self) -> str:
+        """About entities that are not accounts."""
         return f"{self.prefix}facts"
 
     @property
     def labels(self) -> str:
+        """What turned out to be fraud."""
         return f"{self.prefix}labels"
 
     @property
     def config(self) -> str:
+        """Versions of rulesets."""
         return f"{self.prefix}config"
 
     @property
@@ -59,9 +66,11 @@ class Topics:
 
     @property
     def workers_group(self) -> str:
+        """The consumer group that shares ``requests`` among workers."""
         return f"{self.prefix}workers"
 
     def sink_group(self, sink_id: str) -> str:
+        """The consumer group that shares ``journal`` among the sinks of *sink_id*."""
         return f"{self.prefix}sink.{sink_id}"
 
     def specs(self, partitions: int) -> tuple[TopicSpec, ...]:

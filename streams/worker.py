@@ -66,8 +66,11 @@ def refuse_optimised() -> None:
 
 
 class Worker:
-    """``run`` until ``stop``. Halted partitions do not end it: it stays to own the others and to say on ``/readyz`` what is
-    wrong; its exit code is then 4."""
+    """``run`` until ``stop``.
+
+    Halted partitions do not end it, not even if all are: it stays to own the others and to say on ``/readyz`` what is wrong,
+    and a supervisor's restarts would only rebalance the healthy ones. At the end its exit code is then 4.
+    """
 
     def __init__(self, options: WorkerOptions, metrics: WorkerMetrics, sinks: PositionSource | None = None) -> None:
         self._options = options
@@ -82,7 +85,7 @@ class Worker:
         self._services: Services | None = None
 
     def stop(self) -> None:
-        """Drain: finish the blocks in flight, publish them, give the partitions back, leave the group; then ``run`` ends."""
+        """Drain: finish and publish the blocks in flight, give the partitions back, leave the group; then ``run`` ends."""
         self._stop.set()
 
     def readiness(self) -> Readiness:
@@ -97,8 +100,9 @@ class Worker:
         return Readiness(ready, {"worker": self._options.name, "partitions": partitions})
 
     async def run(self) -> int:
-        """Own partitions until ``stop``, and return the exit code: 0 drained, 4 with a halted partition, 5 if the brokers
-        kept it from draining.
+        """Own partitions until ``stop``, and return the exit code.
+
+        0: drained. 4: a partition is halted. 5: the brokers kept it from draining; the next owners publish the rest.
 
         1. Check the brokers, topics and journals (``doctor``).
         2. Follow ``config``, join the group, own what is assigned.

@@ -9,7 +9,9 @@ import pytest
 
 from schemas.events import Answer, Skip, decode_events
 from schemas.records import header_values
+from streams.batch import Block
 from streams.fold import fold_log
+from streams.held import Held
 from streams.inputs import Input
 from streams.journal.framing import LeaseHeaders, decode_headers, encode_headers, open_block
 from streams.journal.reading import Position
@@ -371,18 +373,18 @@ class Impatient(Owner):
 
     after = ""
 
-    async def _decide(self, inputs: list[Input]) -> tuple[object, int]:  # type: ignore[override]
-        result = await super()._decide(inputs)
+    async def _decide(self, held: Held, inputs: list[Input]) -> tuple[Block, int]:
+        result = await super()._decide(held, inputs)
         self._die("decide")
         return result
 
-    async def _append(self, block: object) -> Position:
-        position = await super()._append(block)  # type: ignore[arg-type]
+    async def _append(self, held: Held, block: Block) -> Position:
+        position = await super()._append(held, block)
         self._die("append")
         return position
 
-    async def _publish(self, block: object, position: Position) -> None:
-        await super()._publish(block, position)  # type: ignore[arg-type]
+    async def _publish(self, block: Block, position: Position) -> None:
+        await super()._publish(block, position)
         self._die("publish")
 
     def _die(self, here: str) -> None:
@@ -407,3 +409,17 @@ async def test_a_death_between_two_steps_loses_and_doubles_nothing(step: str) ->
     assert world.answered() == [0, 1, 2, 3]
     assert [o.balance_minor for o in world.first_outcomes()] == [0, 100_000, 0, 100_000]
     assert len([e for e in events(world) if isinstance(e, Answer)]) == 4
+
+
+async def test_a_partition_that_is_revoked_while_it_cannot_be_taken_is_not_taken_later() -> None:
+    world = await world_with("alice")
+    world.broker.unavailable = 1.0
+    async with Running(world) as owner:
+        await until(lambda: owner.status.phase is Phase.WAITING or bool(owner.plain().get("journal")), "trouble")
+        owner.revoke()
+        await until(lambda: owner.status.phase in {Phase.IDLE, Phase.WAITING}, "left")
+        world.broker.unavailable = 0.0
+        await asyncio.sleep(0.05)
+        assert leases(world) == 0
+        owner.assign()
+        await until(lambda: len(world.publisher.outcomes) == 2, "2 outcomes")
