@@ -149,7 +149,7 @@ class InTables:
         self.postgres = postgres
 
     async def spoilt(self, *statements: str) -> Report:
-        """Verify with a Postgres in which *statements* were executed: by the owner of the server, nothing stops them."""
+        """Verify with a Postgres in which *statements* were executed by a superuser, whom nothing stops."""
         name = f"verify_{uuid.uuid4().hex[:12]}"
         template = self.servers.dsn.partition("?")[0].rpartition("/")[2]
         admin = await asyncpg.connect(self.postgres)
