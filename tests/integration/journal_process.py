@@ -22,7 +22,7 @@ from streams.journal.reading import Reader, ValidBlock
 from streams.journal.writer import Writer, _Pending
 from streams.kafka import KafkaFailure, Outgoing, Partition, Producer
 
-INPUTS = 4_000
+INPUTS = 2_000
 
 
 def decided(events: list[int], fact: int) -> int:

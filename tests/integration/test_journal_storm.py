@@ -109,5 +109,5 @@ async def test_writers_killed_and_stopped_between_any_two_steps_keep_every_promi
     await consumer.close()
     first = list(dict.fromkeys(r.value for r in published))
     assert first == [b"%d:%d" % pair for pair in enumerate(journal, 1)]
-    assert deaths >= 10, "the storm was over too early to show anything"
-    assert reader.position.epoch >= 10
+    assert deaths >= 5, "the storm was over too early to show anything"
+    assert reader.position.epoch >= 6
