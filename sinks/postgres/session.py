@@ -45,8 +45,8 @@ def failures(doing: str) -> Iterator[None]:
         if isinstance(error, ValueError):  # a value that does not fit its column, found before it was sent
             raise PostgresRefused(f"PostgreSQL: {doing}: {error}") from error
         raise PostgresUnavailable(f"PostgreSQL: {doing}: {error}") from error
-    # InternalClientError: what asyncpg raises, among others, when a server's last words arrive with its end (measured: a
-    # statement after SIGKILL of the server). Its session is ended like any other that failed.
+    # InternalClientError: what asyncpg raises when it loses its place, as on a connection whose server was killed (seen
+    # in a storm). The session is ended like any other that failed.
     except (OSError, TimeoutError, asyncpg.InternalClientError) as error:
         raise PostgresUnavailable(f"PostgreSQL: {doing}: {error!r}") from error
 
