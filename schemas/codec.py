@@ -52,11 +52,11 @@ class Record(BaseModel):
 
 
 def shown(value: object) -> str:
-    """Return *value* as JSON for a message, cut to 80 characters."""
+    """Return *value* as JSON for a message, cut to 80 characters. Never raises, however deep *value* is."""
     try:
         text = orjson.dumps(value, default=repr).decode()
     except TypeError:
-        text = repr(value)
+        text = "a value that is too deep or too large to show"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

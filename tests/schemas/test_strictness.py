@@ -213,6 +213,15 @@ def test_eight_levels_are_accepted_and_nine_refused() -> None:
         assert refused(deep).problem.expected == "at most 8 levels"
 
 
+@pytest.mark.parametrize("depth", [9, 254, 255, 1_000, 1_024, 30_000])
+def test_nesting_of_any_depth_is_refused_and_never_a_crash(depth: int) -> None:
+    for value in (b"[" * depth + b"]" * depth, b'{"type":' * depth + b"1" + b"}" * depth):
+        found = decode_request(value[:MAX_REQUEST_BYTES], MAX_REQUEST_BYTES)
+        assert isinstance(found, Unreadable)
+        assert found.reason == "malformed"
+        assert len(str(found.problem)) < 300
+
+
 def test_64_kib_are_accepted_and_one_byte_more_is_too_large() -> None:
     value = orjson.dumps(TRANSFER)
     accepted(value + b" " * (MAX_REQUEST_BYTES - len(value)))
