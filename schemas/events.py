@@ -1,5 +1,6 @@
 """Journal events, as the blocks of ``journal`` hold them (docs/journal-format.md), and the genesis of a journal."""
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter
@@ -140,12 +141,20 @@ Event = Annotated[Answer | Skip | ConfigPickup, Field(discriminator="event")]
 _EVENTS: Final[TypeAdapter[list[Answer | Skip | ConfigPickup]]] = TypeAdapter(list[Event])
 
 
-def encode_events(events: list[Answer | Skip | ConfigPickup]) -> bytes:
-    """Return the JSON array of *events*: fields in declared order, absent where null, no spaces."""
+def encode_event(event: Answer | Skip | ConfigPickup) -> bytes:
+    """Return *event* as an element of a block's JSON array: fields in declared order, absent where null, no spaces."""
     # One call per event: the serializer of a discriminated union costs twice as much as that of its member.
-    return (
-        b"[" + b",".join([event.__pydantic_serializer__.to_json(event, exclude_none=True) for event in events]) + b"]"
-    )
+    return event.__pydantic_serializer__.to_json(event, exclude_none=True)
+
+
+def join_events(encoded: Iterable[bytes]) -> bytes:
+    """Return the JSON array of events that :func:`encode_event` encoded."""
+    return b"[" + b",".join(encoded) + b"]"
+
+
+def encode_events(events: list[Answer | Skip | ConfigPickup]) -> bytes:
+    """Return the JSON array of *events*."""
+    return join_events(map(encode_event, events))
 
 
 def decode_events(data: bytes | memoryview) -> list[Answer | Skip | ConfigPickup]:

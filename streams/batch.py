@@ -15,7 +15,7 @@ from engine.evolve import evolve
 from engine.intake import read_intake
 from schemas.bounds import MAX_BLOCK_BYTES, MAX_BLOCK_EVENTS
 from schemas.config import Bundle
-from schemas.events import Answer, ConfigPickup, Skip, encode_events
+from schemas.events import Answer, ConfigPickup, Skip, encode_event, join_events
 from schemas.records import Header, RawRecord, frame, input_hash
 from streams.config_log import ConfigLog, ConfigVersion
 from streams.halts import Halt
@@ -68,6 +68,7 @@ class Block:
     """The events of one batch, encoded once, and what is published when they are true. Mutable while it is built."""
 
     events: list[Answer | Skip | ConfigPickup] = field(default_factory=list)
+    encoded: list[bytes] = field(default_factory=list)
     parts: list[bytes] = field(default_factory=list)
     raw_bytes: int = 0
     outcomes: list[Outgoing] = field(default_factory=list)
@@ -83,9 +84,16 @@ class Block:
         """Whether no further record fits for certain."""
         return len(self.events) >= MAX_BLOCK_EVENTS or self.raw_bytes + self.json_bytes >= BATCH_BYTES
 
+    def add(self, event: Answer | Skip | ConfigPickup) -> None:
+        """Append *event*, encoded: how much JSON an event takes is counted, as no guess bounds it."""
+        text = encode_event(event)
+        self.events.append(event)
+        self.encoded.append(text)
+        self.json_bytes += len(text) + 1
+
     def body(self) -> BlockBody:
         """What the writer appends."""
-        return BlockBody(encode_events(self.events), b"".join(self.parts))
+        return BlockBody(join_events(self.encoded), b"".join(self.parts))
 
 
 class Decider:
@@ -149,30 +157,23 @@ class Decider:
         if decision.defect is not None:
             block.defects.append(Defect(event.request_id, record.offset, decision.defect))
         seq = book.seq
-        block.events.append(event)
+        block.add(event)
         if event.record[0] is not None:
             block.parts.append(framed)
             block.raw_bytes += len(framed)
         block.parts += (outcome, explanation)
         block.raw_bytes += len(outcome) + len(explanation)
-        block.json_bytes += EVENT_JSON_BYTES if event.account is None else TERMS_JSON_BYTES
         if event.binding and not event.replayed:
             block.bodies[seq] = outcome
         self._publication(block, event, seq, record, outcome)
 
     def _publication(self, block: Block, event: Answer, seq: int, record: Record, outcome: bytes) -> None:
-        reply_to: bytes | None = None
-        correlation: bytes | None = None
-        for name, value in record.headers:
-            if name == "reply-to":
-                reply_to = reply_to or value
-            elif name == "correlation-id":
-                correlation = correlation or value
+        reply_to, correlation = return_address(record.headers)
         published = outcome_record(
             event, seq, outcome, record.key, correlation, self._names["requests"], record.partition
         )
         block.outcomes.append(published)
-        if reply_to:
+        if reply_to is not None:
             block.replies.append(Reply(reply_to, published))
         kind = event.type if event.type in KNOWN_TYPES else "other"
         block.decided[Decided(kind, event.status, event.reason or ("replayed" if event.replayed else ""))] += 1
@@ -181,19 +182,17 @@ class Decider:
         block.skipped += 1
         event = skip(self._book, framed, record.offset, at, block.raw_bytes)
         evolve(self._book, event)
-        block.events.append(event)
+        block.add(event)
         if event.record[0] is not None:
             block.parts.append(framed)
             block.raw_bytes += len(framed)
-        block.json_bytes += EVENT_JSON_BYTES
 
     def _pick_up(self, block: Block, pending: Sequence[ConfigVersion], cause: str, record: Record, at: int) -> None:
         assert cause in {"requests", "transfers"}
         for version in pending:
             event = decide_config(self._book, version.offset, version.value, cause, record.offset, at)
             evolve(self._book, event)
-            block.events.append(event)
-            block.json_bytes += EVENT_JSON_BYTES
+            block.add(event)
 
     def _bundle(self) -> Bundle:
         """The bundle in force. Raises Halt if ``config`` does not hold what the journal names."""
@@ -207,6 +206,18 @@ class Decider:
                 offset=None,
             )
         return bundle
+
+
+def return_address(headers: tuple[Header, ...]) -> tuple[bytes | None, bytes | None]:
+    """``(reply-to, correlation-id)`` of a request: of each the first that is not empty, or None."""
+    reply_to: bytes | None = None
+    correlation: bytes | None = None
+    for name, value in headers:
+        if name == "reply-to":
+            reply_to = reply_to or value
+        elif name == "correlation-id":
+            correlation = correlation or value
+    return reply_to or None, correlation or None
 
 
 def outcome_record(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from schemas.events import Answer, span
 from schemas.outcomes import transaction_id
 from schemas.records import RawRecord, header_values, unframe
-from streams.batch import outcome_record
+from streams.batch import outcome_record, return_address
 from streams.halts import Halt
 from streams.journal.reading import ValidBlock
 from streams.journal.writer import Witness
@@ -16,7 +16,7 @@ from streams.replies import Reply
 from streams.topics import Topics
 
 _NOT_KEPT = RawRecord(None, (), None)
-"""A record above 64 KiB is in the journal by its hash only: its answer is published again without key and correlation."""
+"""A record above 64 KiB is in the journal by hash only: its answer is published again without key and correlation."""
 
 
 def publications(block: ValidBlock, topics: Topics, partition: int) -> tuple[list[Outgoing], list[Reply]]:
@@ -30,8 +30,7 @@ def publications(block: ValidBlock, topics: Topics, partition: int) -> tuple[lis
         if body is None:
             raise Halt(f"{transaction_id(partition, seq)} has no outcome", topic=topics.journal, offset=block.offset)
         request = unframe(framed) if framed is not None else _NOT_KEPT
-        correlation = next((value for value in header_values(request.headers, "correlation-id") if value), None)
-        reply_to = next((value for value in header_values(request.headers, "reply-to") if value), None)
+        reply_to, correlation = return_address(request.headers)
         outcome = outcome_record(event, seq, body, request.key, correlation, topics.requests, partition)
         outcomes.append(outcome)
         if reply_to is not None:

@@ -83,6 +83,29 @@ async def test_the_largest_account_terms_fit() -> None:
         requests = requests[count:]
 
 
+async def test_long_events_of_short_requests_do_not_burst_a_block() -> None:
+    """Legs and terms take several times what the request took: a transfer's eight fees, an account's attributes."""
+    world = World()
+    await world.publish_config()
+    payer, payee, attributes = "a" * 64, "b" * 64, {f"{n:02}" + "\u20ac" * 60: "\u20ac" * 250 for n in range(16)}
+    world.send(payer, "open_account", currency="EUR", tier="unlimited", attributes=attributes)
+    world.send(payee, "open_account", currency="EUR", tier="unlimited")
+    world.send(payer, "deposit", currency="EUR", amount_minor=10**15, rail="r")
+    fees = [{"code": "c", "amount_minor": 10**8}] * 8
+    for n in range(1_400):
+        world.send(payer, "transfer", currency="EUR", amount_minor=10**9 + n, payee=payee, fees=fees)
+    for n in range(400):
+        world.send(payer, "update_account", floor_minor=-n)
+    requests, blocks = list(world.requests), 0
+    decider = Decider(Book.from_genesis(GENESIS), TOPICS, world.config, no_original)
+    while requests:
+        block, count = await decider.decide([Input("requests", record) for record in requests])
+        value = encode_block(block.body(), len(block.events))
+        assert decode_events(open_block(value).events_json) == block.events
+        requests, blocks = requests[count:], blocks + 1
+    assert 3 <= blocks <= 6
+
+
 async def test_the_time_of_an_event_never_goes_back() -> None:
     world = World()
     await world.publish_config()
