@@ -7,7 +7,7 @@ from typing import NamedTuple
 from schemas.events import Answer, ConfigPickup, Genesis, Skip, span
 from schemas.outcomes import parse_transaction_id, transaction_id
 from schemas.records import RawRecord, unframe
-from sinks.postgres.errors import PostgresUnavailable
+from sinks.postgres.errors import ForeignLedger, PostgresUnavailable
 from sinks.postgres.readers import sink_position
 from streams.journal.errors import JournalLoss
 from streams.journal.follower import Follower
@@ -114,7 +114,7 @@ async def find(kafka: str, prefix: str, dsn: str | None, transaction: str) -> To
 async def _witnessed(dsn: str, genesis: Genesis) -> Position | None:
     try:
         return await sink_position(dsn, ledger_id=genesis.ledger_id, partition=genesis.partition)
-    except PostgresUnavailable:  # it only shortens the search
+    except (PostgresUnavailable, ForeignLedger):  # it only shortens the search
         return None
 
 

@@ -11,7 +11,6 @@ app = typer.Typer(
     name="ledgerline",
     help="A stream-processing transaction engine: requests from Kafka, a provable ledger in Postgres.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for group in (stack, demo, ledger, processes, send, reads, explain, checks, journal):

@@ -18,6 +18,7 @@ import pytest
 
 from ledgerline.stack import registry
 from sinks.postgres.migrations import ensure_database
+from streams.kafka import Outgoing, Partition, Producer
 from tests.ledgerline.commands import Ran, ledgerline
 
 pytestmark = pytest.mark.integration
@@ -341,6 +342,61 @@ def test_a_database_without_a_ledger_is_exit_code_3(
         refused = ledgerline(*command)
         assert refused.code == 3, (command, refused)
         assert "ledgerline init" in refused.out + refused.err, command
+
+
+def test_the_journal_can_be_followed(ledger: Ledger) -> None:
+    opened("jens")
+    [first] = ledgerline("send", deposit("jens", 1), "--json").lines
+    from_seq = ("--partition", str(first["partition"]), "--from-seq", str(first["seq"]))
+    following = ledger.start("journal", *from_seq, "--follow", "--json", PYTHONUNBUFFERED="1")
+    try:
+        assert following.stdout is not None
+        [seen] = as_events(json.loads(following.stdout.readline()))
+        assert seen["transaction"] == first["transaction"]
+        [second] = ledgerline("send", deposit("jens", 2), "--json").lines
+        transactions = [event["transaction"] for event in as_events(json.loads(following.stdout.readline()))]
+        assert transactions == [second["transaction"]]
+    finally:
+        following.send_signal(signal.SIGINT)
+        rest = following.communicate(timeout=DEADLINE_S)[0]
+    assert "Traceback" not in rest
+
+
+def test_a_reader_that_goes_away_is_no_bug(ledger: Ledger) -> None:
+    command = f"{sys.executable} -m ledgerline.cli.app journal --json | head -n 1"
+    ran = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=DEADLINE_S)
+    assert ran.stdout.startswith('{"offset":0,"kind":"genesis"')
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_database_of_another_ledger_is_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened("kurt")
+    until(lambda: ledgerline("balance", "kurt").code == 0)  # from here on the database belongs to that ledger
+    monkeypatch.setenv("LEDGERLINE_PREFIX", f"{ledger.prefix}other.")
+    assert ledgerline("init", "--partitions", "1", "--dev").code == 0
+    checked = ledgerline("doctor", "--dev")
+    assert checked.code == 3
+    assert "expected the rows of ledger" in checked.out
+    refused = ledgerline("sink")
+    assert refused.code == 3
+    assert "expected the rows of ledger" in refused.err
+
+
+def test_a_broken_journal_is_exit_code_4(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = f"{ledger.prefix}broken."
+    monkeypatch.setenv("LEDGERLINE_PREFIX", prefix)
+    assert ledgerline("init", "--partitions", "1", "--dev").code == 0
+
+    async def spoil() -> None:
+        producer = await Producer.best_effort(os.environ["LEDGERLINE_KAFKA"], "test")
+        await producer.send(Partition(f"{prefix}journal", 0), Outgoing(None, b"{}"), 10)
+        await producer.close()
+
+    asyncio.run(spoil())
+    for command in (["journal"], ["explain", "0-1"], ["journal", "--state-hash"]):
+        broken = ledgerline(*command)
+        assert broken.code == 4, (command, broken)
+        assert f"{prefix}journal[0] offset 1: expected the headers kind and format first" in broken.err
 
 
 def test_a_taken_address_is_exit_code_3(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

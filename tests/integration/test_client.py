@@ -9,7 +9,16 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from ledgerline.client import Client, ConfigurationError, Malformed, NoAnswer, Outcome, UnreachableError
+from ledgerline.client import (
+    Client,
+    ClientClosed,
+    ConfigurationError,
+    Malformed,
+    NoAnswer,
+    Outcome,
+    UnreachableError,
+    answers,
+)
 from schemas.outcomes import encode_outcome, transaction_id
 from schemas.records import header_values, partition_of
 from streams.kafka import Admin, Consumer, Isolation, NewTopic, Outgoing, Partition, Producer, Record
@@ -294,6 +303,83 @@ async def test_answers_can_be_read_from_a_reply_topic_of_ones_own(kafka: str) ->
                 outcome = await client.send({**DEPOSIT, "account_id": account}, timeout=20)
                 assert outcome.account_id == account
         assert named == [replies.encode()] * 3
+
+
+async def test_a_partition_that_is_not_used_is_not_read_until_it_is_used_again(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "IDLE_S", 0.05)
+    async with scripted(kafka) as engine, Client(kafka=kafka, prefix=engine.prefix) as client:
+        await client.send({**DEPOSIT, "account_id": "alice"}, timeout=20)
+        await until(lambda: not client._answers._positions)
+        await client.send({**DEPOSIT, "account_id": "carol"}, timeout=20)
+        await until(lambda: not client._answers._positions)
+        outcome = await client.send({**DEPOSIT, "account_id": "alice"}, timeout=20)
+        assert outcome.account_id == "alice"
+
+
+async def test_answers_that_retention_has_deleted_come_back_by_asking_again(kafka: str) -> None:
+    async with scripted(kafka) as engine, Client(kafka=kafka, prefix=engine.prefix, resend_after_s=0.5) as client:
+        await client.send({**DEPOSIT, "account_id": "alice"}, timeout=20)
+        [place] = client._answers._positions
+        consumer = client._answers._consumer
+        assert consumer is not None
+        client._answers._positions[place] = 1_000_000  # where nothing is any more, as far as the broker can tell
+        consumer.seek(place, 1_000_000)
+        outcome = await client.send({**DEPOSIT, "account_id": "alice"}, timeout=20)
+        assert outcome.status == "accepted"
+
+
+async def test_more_requests_than_may_be_under_way_wait_for_their_turn(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledgerline.client.client.MAX_UNDER_WAY", 2)
+    async with scripted(kafka) as engine, Client(kafka=kafka, prefix=engine.prefix) as client:
+        most = 0
+
+        async def watch(record: Record, outcome: Outcome) -> None:
+            nonlocal most
+            most = max(most, len(client._under_way))
+            await engine.publish(record, outcome)
+
+        engine.answer = watch
+        requests = [{**DEPOSIT, "account_id": f"a-{n}"} for n in range(20)]
+        results = [result async for result in client.send_many(requests, timeout=20)]
+        assert all(isinstance(result, Outcome) for result in results)
+        assert most <= 2
+
+
+async def test_closing_ends_what_still_waits_and_refuses_what_comes(kafka: str) -> None:
+    async with scripted(kafka) as engine:
+
+        async def silence(record: Record, outcome: Outcome) -> None:
+            pass
+
+        engine.answer = silence
+        async with Client(kafka=kafka, prefix=engine.prefix) as client:
+            waiting = asyncio.create_task(client.send({**DEPOSIT, "account_id": "alice"}, timeout=60))
+            await until(lambda: bool(engine.values))
+        with pytest.raises(ClientClosed, match="while a request waited for its answer"):
+            await waiting
+        with pytest.raises(ClientClosed, match="is not connected"):
+            await client.send({**DEPOSIT, "account_id": "alice"}, timeout=60)
+
+
+async def test_an_answer_that_cannot_be_read_is_refused_and_asked_for_again(kafka: str) -> None:
+    async with scripted(kafka) as engine, Client(kafka=kafka, prefix=engine.prefix, resend_after_s=0.3) as client:
+        seen: list[Outcome] = []
+
+        async def garbled_then_right(record: Record, outcome: Outcome) -> None:
+            seen.append(outcome)
+            if len(seen) == 1:
+                outcome = outcome.model_copy(update={"status": "perhaps"})
+            if len(seen) == 2:
+                outcome = outcome.model_copy(update={"account_id": "bob"})
+            await engine.publish(record, outcome)
+
+        engine.answer = garbled_then_right
+        outcome = await client.send({**DEPOSIT, "account_id": "alice"}, timeout=20)
+        assert (outcome.status, outcome.replayed, client.counters.refused) == ("accepted", True, 2)
 
 
 async def test_starting_names_the_topic_that_is_missing(kafka: str) -> None:
