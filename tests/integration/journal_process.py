@@ -115,7 +115,7 @@ async def own(writer: Writer, publisher: Publisher, events: list[int], chance: r
             new.append(decided(events, chance.randrange(3)))
             events.append(new[-1])
         array = [Skip(at=n, offset=n, sha256="00" * 32, record=(0, 0), reason="unsupported") for n in new]
-        raw = bytes(chance.choice([0, 1_000, 300_000]))
+        raw = bytes(300_000 if chance.random() < 0.03 else 1_000)
         position = await writer.append(BlockBody(encode_events([*array]), raw), count=len(new), at=new[-1])
         await publisher.publish(position.seq - len(new) + 1, new)
         writer.published(position.seq)
@@ -135,7 +135,7 @@ async def main(bootstrap: str, journal: str, outcomes: str, ledger_id: str, seed
             await own(writer, publisher, events, chance)
         except (Fenced, Diverged, LogUnavailable):
             await log.close()
-            await asyncio.sleep(chance.random() * 0.3)
+            await asyncio.sleep(chance.random())  # or they would fence each other all the time
         else:
             await log.close()
             if publisher.producer is not None:
