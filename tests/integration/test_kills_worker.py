@@ -8,7 +8,7 @@ new process takes over all partitions, and everything must be there exactly once
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -17,12 +17,11 @@ import pytest
 from ledgerline.verify import Report, verify
 from schemas.config import DEFAULT_BUNDLE
 from schemas.outcomes import Outcome
-from sinks.postgres.session import session
 from sinks.postgres.sink import Sink
 from streams.config_log import publish_bundle
 from streams.kafka import Outgoing
 from streams.membership import StaticMembership
-from tests.kills.ledger import Ledger, Seen, input_of, ledger, until
+from tests.kills.ledger import Booked, Ledger, Seen, failures_in, input_of, ledger, until
 from tests.kills.processes import Ended, Running
 from tests.kills.workers import GAPS, Share, Work, WorkerGap, work, work_until_killed, work_until_stuck
 
@@ -43,9 +42,7 @@ class Story:
     after: Seen | None = None
     """When its successor was done."""
     sent: int = 0
-    entries: dict[str, int] = field(default_factory=dict)
-    """How many entries each request id has in PostgreSQL."""
-    balances: tuple[int, ...] = ()
+    booked: Booked | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -78,7 +75,8 @@ async def tell(kafka: str, postgres: str, folder: Path) -> Stories:
 
         told = await asyncio.gather(*(one(p, gap) for p, gap in enumerate(GAPS)))
         successor, report = await go_on(here, folder)
-        await look(here, told)
+        for p, story in enumerate(told):
+            story.after, story.booked, story.sent = await here.see(p), await here.booked(p), here.sent[p]
         return Stories(
             of=dict(zip(GAPS, told, strict=True)), predecessor=predecessor, successor=successor, report=report
         )
@@ -125,24 +123,6 @@ async def go_on(here: Ledger, folder: Path) -> tuple[Ended, Report]:
         stop.set()
         await sinking
     return ended, await verify(here.kafka, here.prefix, here.dsn)
-
-
-async def look(here: Ledger, told: list[Story]) -> None:
-    async with session(here.dsn) as connection:
-        for p, story in enumerate(told):
-            story.after, story.sent = await here.see(p), here.sent[p]
-            rows = await connection.fetch(
-                "SELECT request_id, count(*) AS entries FROM entries WHERE partition = $1 GROUP BY request_id", p
-            )
-            story.entries = {row["request_id"]: row["entries"] for row in rows}
-            names = [here.payer(p), here.payee(p)]
-            rows = await connection.fetch(
-                "SELECT balance_minor FROM balances WHERE account_id = ANY ($1) AND partition = $2 "
-                "ORDER BY array_position($1, account_id)",
-                names,
-                p,
-            )
-            story.balances = tuple(row["balance_minor"] for row in rows)
 
 
 async def reached(here: Ledger, topic: str, ends: list[int]) -> bool:
@@ -231,12 +211,6 @@ def leaves_its_traces(gap: WorkerGap, story: Story) -> None:
     assert published <= decided | set(before.last_block)
 
 
-def failures_in(report: Report, partition: int) -> list[str]:
-    """What the checker says of one partition."""
-    kept = (failure for line in report.lines.values() for failure in line.failures)
-    return [f"{f.invariant}: {f}" for f in kept if f.place.partition == partition]
-
-
 def share(published: set[int], of: set[int]) -> Share:
     match len(published & of):
         case 0:
@@ -247,14 +221,15 @@ def share(published: set[int], of: set[int]) -> Share:
 
 def everything_is_there_once(story: Story) -> None:
     """Every request was answered once and had one effect; readers of ``outcomes`` saw that in the order of seq."""
-    after = story.after
+    after, booked = story.after, story.booked
     assert after is not None
+    assert booked is not None
     outcomes = after.first_occurrences
     assert [o.seq for o in outcomes] == sorted(after.answers)
     assert list(dict.fromkeys(input_of(record) for record in after.outcomes)) == list(range(story.sent))
     effective = [o for o in outcomes if o.status == "accepted" and not o.replayed and o.type != "open_account"]
-    assert story.entries == {str(o.request_id): 1 for o in effective}
-    assert story.balances == BALANCES
+    assert booked.entries == {str(o.request_id): 1 for o in effective}
+    assert booked.balances == BALANCES
     assert [said(o) for o in outcomes] == [
         *["accepted"] * 4,
         *["accepted"] * 2,

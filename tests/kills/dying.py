@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -23,35 +23,42 @@ class Kill:
     call: int = 1
 
 
-def die(marker: Path) -> Never:
-    """End this process as a crash of the machine would; *marker* tells that it was done here and by whom."""
-    marker.write_text(str(os.getpid()))
+def die(marker: Path, note: str = "") -> Never:
+    """End this process as a crash of the machine would; *marker* tells that it was done here, by whom, and *note*."""
+    marker.write_text(f"{os.getpid()} {note}")
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("a process outlived its SIGKILL")
 
 
-def dying(base: type[T], kill: Kill, marker: Path) -> type[T]:
-    """Return a subclass of *base* that dies at *kill*. Raises AttributeError if there is no such step."""
+async def _nothing(*_: Any) -> str:
+    return ""
+
+
+def dying(base: type[T], kill: Kill, marker: Path, look: Callable[..., Awaitable[str]] = _nothing) -> type[T]:
+    """Return a subclass of *base* that dies at *kill*. Raises AttributeError if there is no such step.
+
+    *look* gets the arguments of the step, if that is a coroutine; what it returns is noted in the marker.
+    """
     found = inspect.getattr_static(base, kill.step)
     plain: Callable[..., Any] = getattr(base, kill.step)
     calls = count(1)
 
-    def here(side: str, call: int) -> None:
-        if (side, call) == (kill.side, kill.call):
-            die(marker)
-
     async def step(*arguments: Any, **named: Any) -> Any:
-        call = next(calls)
-        here("front", call)
+        mine = next(calls) == kill.call
+        if mine and kill.side == "front":
+            die(marker, await look(*arguments))
         result = await plain(*arguments, **named)
-        here("behind", call)
+        if mine:
+            die(marker, await look(*arguments))
         return result
 
     def synchronous_step(*arguments: Any, **named: Any) -> Any:
-        call = next(calls)
-        here("front", call)
+        mine = next(calls) == kill.call
+        if mine and kill.side == "front":
+            die(marker)
         result = plain(*arguments, **named)
-        here("behind", call)
+        if mine:
+            die(marker)
         return result
 
     replacement: Any = step if inspect.iscoroutinefunction(plain) else synchronous_step

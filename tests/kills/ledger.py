@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from ledgerline.settings import database_name
+from ledgerline.verify import Report
 from schemas.events import Answer, decode_events
 from schemas.outcomes import Outcome, decode_outcome
 from schemas.records import header_values, partition_of
@@ -51,6 +52,14 @@ class Seen:
         for record in self.outcomes:
             assert first.setdefault(seq_of(record), record).value == record.value, "one content per seq"
         return [decode_outcome(record.value or b"") for record in first.values()]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Booked:
+    """One partition in PostgreSQL."""
+
+    entries: dict[str, int]  # how many each request id has
+    balances: tuple[int, ...]  # of payer and payee
 
 
 class Ledger:
@@ -126,6 +135,25 @@ class Ledger:
             rows = await connection.fetch("SELECT partition, next_offset FROM sink_positions")
             return {row["partition"]: row["next_offset"] for row in rows}
 
+    async def booked(self, partition: int) -> Booked:
+        """What PostgreSQL holds of the partition."""
+        names = [self.payer(partition), self.payee(partition)]
+        async with session(self.dsn) as connection:
+            entries = await connection.fetch(
+                "SELECT request_id, count(*) AS entries FROM entries WHERE partition = $1 GROUP BY request_id",
+                partition,
+            )
+            balances = await connection.fetch(
+                "SELECT balance_minor FROM balances WHERE partition = $1 AND account_id = ANY ($2) "
+                "ORDER BY array_position($2, account_id)",
+                partition,
+                names,
+            )
+        return Booked(
+            entries={row["request_id"]: row["entries"] for row in entries},
+            balances=tuple(row["balance_minor"] for row in balances),
+        )
+
 
 @asynccontextmanager
 async def ledger(kafka: str, postgres: str, partitions: int) -> AsyncIterator[Ledger]:
@@ -157,6 +185,12 @@ async def until(reached: Callable[[], Awaitable[bool]], within_s: float = PATIEN
             return False
         await asyncio.sleep(0.1)
     return True
+
+
+def failures_in(report: Report, partition: int) -> list[str]:
+    """What the checker says of one partition."""
+    kept = (failure for line in report.lines.values() for failure in line.failures)
+    return [f"{f.invariant}: {f}" for f in kept if f.place.partition == partition]
 
 
 def seq_of(record: Record) -> int:

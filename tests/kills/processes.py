@@ -25,6 +25,7 @@ class Ended(NamedTuple):
     pid: int
     code: int | None  # as of multiprocessing: -9 after SIGKILL; None: it had to be ended, out of patience
     marker: str  # the pid that died between the steps, as it wrote itself; empty if none did
+    note: str  # and what it saw there
     log: str
 
     @property
@@ -56,8 +57,8 @@ class Running:
             self.process.kill()
             await asyncio.to_thread(self.process.join)
         assert pid is not None
-        marker = self._marker.read_text() if self._marker.exists() else ""
-        return Ended(pid, code, marker, self._log.read_text())
+        marker, _, note = (self._marker.read_text() if self._marker.exists() else "").partition(" ")
+        return Ended(pid, code, marker, note, self._log.read_text())
 
 
 def _child(log: Path, target: Callable[..., int], arguments: tuple[Any, ...]) -> None:

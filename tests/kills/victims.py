@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.kills.inits import init, init_until_killed
+from tests.kills.sinks import book, book_until_killed
 from tests.kills.workers import work, work_until_killed, work_until_stuck
 
-__all__ = ["work", "work_until_killed", "work_until_stuck"]
+__all__ = ["book", "book_until_killed", "init", "init_until_killed", "work", "work_until_killed", "work_until_stuck"]
