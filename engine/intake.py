@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from engine.idempotency import key_digest
 from schemas.bounds import MAX_REQUEST_BYTES
+from schemas.codec import Malformed
 from schemas.records import RawRecord, input_hash
 from schemas.requests import Decoded, Unreadable, decode_request
 
@@ -29,5 +30,13 @@ def read_intake(record: RawRecord, framed: bytes, offset: int) -> Intake:
     content = decode_request(record.value, MAX_REQUEST_BYTES)
     digest = None
     if isinstance(content, Decoded):
-        digest = key_digest(content.request.account_id, content.request.request_id)
+        request = content.request
+        if len(framed) > MAX_REQUEST_BYTES:
+            # The block would not keep it: what takes effect must be in the journal, for audits and backtests.
+            problem = Malformed(
+                "record", f"at most {MAX_REQUEST_BYTES} bytes with key and headers", f"{len(framed)} bytes"
+            )
+            content = Unreadable(problem, "too_large", request.request_id, request.account_id, request.type)
+        else:
+            digest = key_digest(request.account_id, request.request_id)
     return Intake(offset, record.key, framed, input_hash(framed), content, digest)

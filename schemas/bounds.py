@@ -9,7 +9,7 @@ MAX_COUNTER: Final = 2**62
 """Counters (sums of minor units) stay strictly below this; a request that would reach it is refused: ``overflow``."""
 
 MAX_REQUEST_BYTES: Final = 64 * 1024
-"""Largest request value in bytes; also the largest framed record that a block holds byte for byte."""
+"""Largest request, in bytes: its value, and its record as framed. A block holds a record up to here byte for byte."""
 
 MAX_DEPTH: Final = 8
 """Deepest nesting of a JSON value; the outermost object is depth 1."""

@@ -10,11 +10,15 @@ from engine.book import Book
 from engine.decide import Decision, MissingEvidence, decide, needs
 from engine.digest import state_hash
 from engine.evidence import NO_EVIDENCE, Evidence
+from engine.intake import read_intake
 from engine.refusals import FAILED_CHECK
 from schemas.bounds import MAX_REQUEST_BYTES
 from schemas.codec import canonical
 from schemas.events import Answer, ConfigPickup, Skip
+from schemas.outcomes import decode_outcome
 from schemas.reasons import NEVER_BINDING, Reason
+from schemas.records import RawRecord, frame
+from schemas.requests import Unreadable
 from schemas.times import format_time
 from tests.engine.desk import NOON, Desk, bundle_bytes, genesis, make_bundle
 
@@ -56,6 +60,23 @@ def test_a_record_above_64_kib_is_kept_by_length_and_hash_only() -> None:
         event = decide(desk.book, intake, NO_EVIDENCE, desk.at, desk.bundle, 7).event
         assert event.record == (7 if kept else None, len(intake.framed))
         assert event.outcome[0] == 7 + (len(intake.framed) if kept else 0)
+
+
+def test_what_the_journal_does_not_keep_takes_no_effect() -> None:
+    """A request that fills its 64 KiB fits as a value; with its key and headers it is more than a block keeps."""
+    desk = opened()
+    body = transfer("t", 5)
+    framing = len(desk.intake(b"", b"alice").framed)
+    longest = body.ljust(MAX_REQUEST_BYTES - framing)
+    outcome = decode_outcome(desk.receive(longest + b" ", b"alice").outcome)
+    assert (outcome.status, outcome.reason, outcome.binding) == ("rejected", "too_large", False)
+    assert (outcome.request_id, outcome.account_id, outcome.type) == ("t", "alice", "transfer")
+    decision = desk.receive(longest, b"alice")
+    assert (decision.event.status, decision.event.record[1]) == ("accepted", MAX_REQUEST_BYTES)
+    assert desk.receive(body, b"alice").event.replayed
+    headers = (("x", b"y" * MAX_REQUEST_BYTES),)
+    record = RawRecord(b"alice", headers, transfer("t2", 5))
+    assert isinstance(read_intake(record, frame(record), 9).content, Unreadable)
 
 
 def test_deciding_twice_gives_the_same_bytes_and_changes_nothing() -> None:
