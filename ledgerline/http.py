@@ -20,7 +20,8 @@ Ready = Callable[[], Readiness]
 async def serve(address: tuple[str, int], registry: CollectorRegistry, ready: Ready) -> AsyncIterator[str]:
     """Serve the endpoints while the context lasts; yields ``host:port`` as bound (port 0 is any).
 
-    ``/livez`` answers 200 as long as the event loop turns; ``/readyz`` 200 or 503, with what the process says about itself.
+    ``/livez`` answers 200 as long as the event loop turns; ``/readyz`` 200 or 503, with what
+    the process says about itself.
     Raises ConfigurationError if the address is taken or not ours.
     """
 
@@ -46,8 +47,8 @@ async def serve(address: tuple[str, int], registry: CollectorRegistry, ready: Re
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ConfigurationError(
-                f"LEDGERLINE_HTTP: expected a free address, got {host}:{port}: {error.strerror or error}; choose another port "
-                "(0 is any)"
+                f"LEDGERLINE_HTTP: expected a free address, got {host}:{port}: {error.strerror or error}; "
+                "choose another port (0 is any)"
             ) from error
         bound = runner.addresses[0]
         yield f"{bound[0]}:{bound[1]}"

@@ -59,8 +59,9 @@ class DefectWatch:
             said.error("internal_error", error=repr(defect.error), exc_info=trace)
             if len(self._times) == INTERNAL_ERRORS and now - self._times[0] <= INTERNAL_ERRORS_WITHIN_S:
                 raise Halt(
-                    f"{INTERNAL_ERRORS} requests were answered with internal_error within {INTERNAL_ERRORS_WITHIN_S:.0f} s, "
-                    f"the last with {defect.error!r}: install a build without the defect",
+                    f"{INTERNAL_ERRORS} requests were answered with internal_error within "
+                    f"{INTERNAL_ERRORS_WITHIN_S:.0f} s, the last with {defect.error!r}: "
+                    "install a build without the defect",
                     topic=self._where,
                     offset=defect.offset,
                 )

@@ -64,7 +64,7 @@ class Diagnosis:
 async def examine(kafka: str, prefix: str, *, dev: bool, ledger_id: str | None = None) -> Diagnosis:
     """Check everything of docs/design.md §2 about the ledger *prefix*, and change nothing.
 
-    *dev* waives the replication factor and ``min.insync.replicas``. With *ledger_id* the journals must be that ledger's.
+    *dev* waives the replication factor and ``min.insync.replicas``. With *ledger_id* the journals must be its.
     Raises: KafkaFailure.
     """
     topics = Topics(prefix)

@@ -1,4 +1,4 @@
-"""Folding a journal from its start, in any process: what a rebuild, a check or ``ledgerline journal --state-hash`` does."""
+"""Folding a journal from its start, in any process: for rebuilds, checks, ``ledgerline journal --state-hash``."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Held:
     decider: Decider
     originals: Originals
     ahead: bool = False
-    """Whether the book has moved beyond the journal: if the block in question does not become true, all this is worthless."""
+    """Whether the book has moved beyond the journal: if the block does not become true, all this is worthless."""
     counted: tuple[int, int, int] = (0, 0, 0)
     """Stale and duplicate records and re-takes that the metrics know of."""
 

@@ -1,4 +1,4 @@
-"""``init``: creates the topics of a ledger and the genesis of every journal. Safe to repeat; an interrupted one goes on."""
+"""``init``: creates the topics of a ledger and the genesis of every journal. An interrupted one goes on."""
 
 from __future__ import annotations
 
@@ -147,8 +147,8 @@ def _same_ledger(topics: Topics, found: dict[int, Genesis], partitions: int) -> 
             )
     if first.partitions != partitions:
         raise InitRefused(
-            f"{topics.journal}: expected a ledger of {partitions} partitions, got one of {first.partitions}: the number "
-            "is fixed for the life of a ledger; run init with it"
+            f"{topics.journal}: expected a ledger of {partitions} partitions, got one of {first.partitions}: "
+            "the number is fixed for the life of a ledger; run init with it"
         )
 
 
@@ -161,8 +161,8 @@ async def _create_topics(kafka: str, topics: Topics, partitions: int, *, dev: bo
             info = existing.get(spec.name)
             if info is not None and info.partitions != spec.partitions:
                 raise InitRefused(
-                    f"{spec.name}: expected {spec.partitions} partitions, got {info.partitions}; run init with the number "
-                    "that the ledger has, or choose another prefix"
+                    f"{spec.name}: expected {spec.partitions} partitions, got {info.partitions}; run init with the "
+                    "number that the ledger has, or choose another prefix"
                 )
         created: list[str] = []
         for spec in topics.specs(partitions):

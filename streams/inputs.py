@@ -101,7 +101,7 @@ class Heads:
 
 
 class KafkaInputs:
-    """``Inputs`` on a real broker: one consumer for both topics, ``read_committed``, without an offset to fall back to."""
+    """``Inputs`` on a real broker: one consumer for both topics, ``read_committed``, no offset to fall back to."""
 
     def __init__(self, kafka: str, topics: Topics, partition: int) -> None:
         self._kafka = kafka
@@ -183,8 +183,9 @@ class KafkaInputs:
     def _check_retained(place: Partition, position: int, start: int, end: int) -> None:
         if not start <= position <= end:
             raise Halt(
-                f"expected the record at {position}, the position in the journal, within the log {start}..{end}: records "
-                "were deleted before they were decided, or the topic was recreated; restore it, or start a new ledger",
+                f"expected the record at {position}, the position in the journal, within the log {start}..{end}: "
+                "records were deleted before they were decided, or the topic was recreated; "
+                "restore it, or start a new ledger",
                 topic=str(place),
                 offset=position,
             )

@@ -1,4 +1,4 @@
-"""Who tries to own which partition: a consumer group, or a static list. Liveness only; the journal decides who may write."""
+"""Who tries to own which partition: a consumer group, or a static list. Liveness only: the journal decides."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ COMMIT_EVERY_S: Final = 5.0
 REJOIN_AFTER_S: Final = 2.0
 UNSETTLED_FOR_S: Final = 2 * SESSION_TIMEOUT_MS / 1000
 """A rebalance first takes everything away and then says who gets what; where a member has died it waits for its session
-timeout in between. Until it ends, and for at most this long, the owner goes on: if another takes the partition meanwhile,
-the journal fences us."""
+timeout in between. Until it ends, and for at most this long, the owner goes on: if another takes the partition
+meanwhile, the journal fences us."""
 
 Changed = Callable[[frozenset[int]], None]
 log = structlog.get_logger(__name__)
@@ -46,7 +46,7 @@ class StaticMembership:
 class GroupMembership:
     """A consumer group on the topic that it reads. A failing client is replaced; meanwhile the last assignment holds.
 
-    *positions* are committed lazily, for lag monitors only: what counts is in the journal, or with what was derived from it.
+    *positions* are committed lazily, for lag monitors only: what counts is in the journal, or with what is derived.
     """
 
     def __init__(self, kafka: str, *, client_id: str, group: str, topic: str) -> None:

@@ -117,7 +117,7 @@ class Owner:
         return {name: trouble for name, trouble in found.items() if trouble is not None}
 
     async def run(self) -> None:
-        """Own the partition whenever it is assigned, until ``stop``. Returns early when it halts. Raises nothing of its own."""
+        """Own the partition whenever it is assigned, until ``stop``. Returns early when it halts."""
         try:
             while not self._stopping and self.status.halted is None:
                 if self._wanted:
@@ -331,7 +331,7 @@ class Owner:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
 
     async def _while_wanted(self, step: Coroutine[Any, Any, T]) -> T:
-        """The result of *step*, which may retry without end; cancelled and ``NotWanted`` when the partition is revoked."""
+        """The result of *step*, which may retry without end; cancelled and ``NotWanted`` when it is revoked."""
         working = asyncio.ensure_future(step)
         changing = asyncio.ensure_future(self._changed.wait())
         try:

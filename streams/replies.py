@@ -1,4 +1,4 @@
-"""Replies: the same bytes as the outcome, to the topic that the request named. Best effort; nothing ever waits for them."""
+"""Replies: the same bytes as the outcome, to the topic that the request named. Best effort: nothing waits for them."""
 
 from __future__ import annotations
 

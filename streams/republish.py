@@ -16,7 +16,7 @@ from streams.replies import Reply
 from streams.topics import Topics
 
 _NOT_KEPT = RawRecord(None, (), None)
-"""A record above 64 KiB is in the journal by hash only: its answer is published again without key and correlation."""
+"""A record above 64 KiB is in the journal by hash only: published again it has no key and correlation."""
 
 
 def publications(block: ValidBlock, topics: Topics, partition: int) -> tuple[list[Outgoing], list[Reply]]:

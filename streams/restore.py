@@ -18,7 +18,7 @@ CACHED_BODIES: Final = 10_000
 """Outcome bodies kept per partition, the latest: about 6 MB. Older originals are read from the journal."""
 
 LOOKUPS_PER_S: Final = 100
-"""Bodies read from the journal per partition and second; a flood of old replays slows its partition, not the brokers."""
+"""Bodies read from the journal per partition and second: a flood of old replays slows its partition only."""
 
 
 class Bodies:

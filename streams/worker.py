@@ -68,8 +68,8 @@ def refuse_optimised() -> None:
 class Worker:
     """``run`` until ``stop``.
 
-    Halted partitions do not end it, not even if all are: it stays to own the others and to say on ``/readyz`` what is wrong,
-    and a supervisor's restarts would only rebalance the healthy ones. At the end its exit code is then 4.
+    Halted partitions do not end it, not even if all are: it stays to own the others and to say on ``/readyz`` what is
+    wrong, and a supervisor's restarts would only rebalance the healthy ones. At the end its exit code is then 4.
     """
 
     def __init__(self, options: WorkerOptions, metrics: WorkerMetrics, sinks: PositionSource | None = None) -> None:
@@ -85,7 +85,7 @@ class Worker:
         self._services: Services | None = None
 
     def stop(self) -> None:
-        """Drain: finish and publish the blocks in flight, give the partitions back, leave the group; then ``run`` ends."""
+        """Drain: publish the blocks in flight, give the partitions back, leave the group; then ``run`` ends."""
         self._stop.set()
 
     def readiness(self) -> Readiness:

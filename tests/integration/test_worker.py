@@ -20,6 +20,7 @@ from streams.kafka import (
     Outgoing,
     Partition,
     Producer,
+    TopicExists,
     read_to_end,
 )
 from tests.integration.upstream import PARTITIONS, Upstream, owned, running, until, upstream, worker
@@ -198,6 +199,37 @@ async def test_a_corrupt_journal_halts_its_partition_while_the_others_go_on(ledg
     assert (halted["topic"], halted["offset"]) == (f"{ledger.topics.journal}[1]", 1)
     assert "Corruption" in halted["cause"]
     assert one._metrics.halted.labels("1")._value.get() == 1
+    one.stop()
+    assert await asyncio.wait_for(task, 30) == 4
+
+
+async def test_a_recreated_requests_topic_halts_what_was_decided_beyond_its_end(ledger: Upstream) -> None:
+    async with running(worker(ledger)):
+        await ledger.send(ledger.funding(ledger.account(0)))
+        await ledger.answers(2)
+    admin = await Admin.start(ledger.kafka, "test")
+    await admin.delete_topic(ledger.topics.requests)
+    spec = next(s for s in ledger.topics.specs(PARTITIONS) if s.name == ledger.topics.requests)
+    new = NewTopic(
+        name=spec.name,
+        partitions=spec.partitions,
+        replication_factor=1,
+        configs=spec.configs(min_insync_replicas=1),
+    )
+    while True:
+        try:
+            await admin.create_topic(new)
+            break
+        except TopicExists:  # it is being deleted
+            await asyncio.sleep(0.1)
+    await admin.close()
+    one = worker(ledger, partitions=range(PARTITIONS))
+    task = asyncio.create_task(one.run())
+    await until(lambda: 0 in one._owners and one._owners[0].status.halted is not None, "a halt")
+    halted = one._owners[0].status.halted
+    assert halted is not None
+    assert (halted.topic, halted.offset) == (f"{ledger.topics.requests}[0]", 2)
+    await until(lambda: owned(one) == {1, 2, 3}, "the others are owned")
     one.stop()
     assert await asyncio.wait_for(task, 30) == 4
 

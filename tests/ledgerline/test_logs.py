@@ -13,9 +13,8 @@ from ledgerline.logs import configure_logs
 
 def test_json_logs_hold_what_was_bound_and_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("json")
-    secret = "hunter2"
     try:
-        raise ValueError(f"{len(secret)}")
+        int("no number".join("hunter2"))
     except ValueError as error:
         structlog.get_logger().error("internal_error", partition=3, seq=9, request_id="r-1", exc_info=error)
     logging.getLogger("aiokafka").warning("topic %s", "x")
@@ -23,7 +22,7 @@ def test_json_logs_hold_what_was_bound_and_no_local_variables(capsys: pytest.Cap
     assert (said["event"], said["level"], said["partition"], said["seq"], said["request_id"]) == (
         "internal_error", "error", 3, 9, "r-1",
     )  # fmt: skip
-    assert "hunter2" not in str(said["exception"][0]["frames"])
+    assert [set(frame) for frame in said["exception"][0]["frames"]] == [{"filename", "lineno", "name"}]
     assert library["event"] == "topic x"
 
 

@@ -255,7 +255,7 @@ async def test_a_sink_that_is_ahead_of_the_journal_halts_the_partition() -> None
     world = await world_with("alice")
 
     class Ahead:
-        async def positions(self, ledger_id: str, partition: int) -> tuple[tuple[str, Position], ...]:
+        async def positions(self, ledger_id: str, partition: int) -> tuple[tuple[str, Position], ...]:  # noqa: ARG002
             position = (await fold_log(SimulatedLog(world.broker), 0)).position
             return (("the sink's row", replace(position, seq=99)),)
 

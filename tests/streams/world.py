@@ -54,7 +54,7 @@ class MemoryInputs:
         if self._next["requests"] < self._world.requests_start:
             raise Halt("gone", topic="t.requests[0]", offset=self._next["requests"])
 
-    async def take(self, limit: int, wait_ms: int) -> list[Input]:
+    async def take(self, limit: int, wait_ms: int) -> list[Input]:  # noqa: ARG002 - nothing is far away
         await asyncio.sleep(0)
         world = self._world
         for name, records in (("transfers", world.transfers), ("requests", world.requests)):
@@ -93,7 +93,7 @@ class MemoryPublisher:
                 Record(to.topic, to.number, place, record.key, record.value, headers, START_MS, LOG_APPEND_TIME)
             )
 
-    async def tail(self, of: Partition) -> list[Record]:
+    async def tail(self, of: Partition) -> list[Record]:  # noqa: ARG002 - there is one
         if self.unreachable:
             raise KafkaFailure("no broker")
         return self.outcomes[-100:]
@@ -214,7 +214,7 @@ async def until(condition: Callable[[], bool], what: str, within_s: float = 10.0
     """Wait until *condition* holds."""
     try:
         async with asyncio.timeout(within_s):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - the owner knows nothing of its observers
                 await asyncio.sleep(0.002)
     except TimeoutError:
         raise AssertionError(f"within {within_s} s: expected {what}") from None
