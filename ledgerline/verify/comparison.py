@@ -26,11 +26,11 @@ class Comparison:
     async def open(cls, report: Report, dsn: str | None, schema: str) -> Self | None:
         """Take the snapshot; None, and said so in the report, where there is nothing to compare."""
         if dsn is None:
-            report.skip(Invariant.I11, "no Postgres was given")
+            report.skip(Invariant.I11, "no Postgres")
             return None
         tables = await Tables.open(report, dsn, schema)
         if tables is None:
-            report.skip(Invariant.I11, f"schema {schema} holds no ledger's tables")
+            report.skip(Invariant.I11, f"no tables in schema {schema}")
             return None
         return cls(report, tables)
 
@@ -89,7 +89,7 @@ class Comparison:
                 place = Place(walk.partition, stored.seq, stored.next_offset)
                 expected = f"a next_offset of 1 to {end}, behind a record"
                 self._report.fail(Invariant.I11, place, "row of sink_positions", expected, stored.next_offset)
-        return f"{lag:,} journal records to write to Postgres"
+        return f"{lag:,} records to write"
 
     def strange(self, walks: Mapping[int, Walk]) -> None:
         """Name the rows that differ because they come from a block that does not count (I12); walks are finished."""

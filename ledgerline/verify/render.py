@@ -19,11 +19,11 @@ _STYLES: Final = {"ok": "green", "FAILED": "bold red", "not checked": "yellow"}
 
 def render(report: Report) -> RenderableType:
     """Return *report* as a table, then its failures, then one sentence."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
-    table.add_column("invariant")
-    table.add_column("checked", justify="right")
-    table.add_column("")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("promise")
+    table.add_column("checked", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for line in report.lines.values():
         promise = Text(PROMISES[line.invariant])
         if line.note:
@@ -51,9 +51,8 @@ def _failures(line: Line) -> Iterator[Text]:
 
 
 def _sentence(report: Report) -> Text:
-    what = (
-        f"ledger {report.ledger_id}, {report.partitions} partitions, {report.events:,} events, {report.seconds:.1f} s"
-    )
+    where = f"{report.partitions} partitions of ledger {report.ledger_id}"
+    what = f"{report.events:,} events in {where}, {report.seconds:.1f} s"
     if report.ok:
         return Text.assemble(("proved", "bold green"), f": {what}")
     broken = ", ".join(line.invariant.value for line in report.lines.values() if line.failed)

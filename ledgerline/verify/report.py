@@ -33,22 +33,23 @@ class Invariant(StrEnum):
 
 
 PROMISES: Final[dict[Invariant, str]] = {
-    Invariant.I1: "the accounts of every currency sum to zero at every prefix",
-    Invariant.I2: "every entry balances, with at least two positive legs",
-    Invariant.I3: "every event has the effects that its request prescribes",
-    Invariant.I4: "one content per (partition, seq), one final stage per request, replays equal what they cite",
-    Invariant.I5: "balances equal the sum of their postings, in outcomes, the fold and Postgres",
-    Invariant.I6: "no account's available amount is negative at any prefix",
-    Invariant.I7: "decided in input order, seq contiguous, chain unbroken",
-    Invariant.I8: "every answering event names a real input with the same hash",
-    Invariant.I9: "every committed input before the position is answered",
-    Invariant.I10: "a rebuild from 0 gives the same state hash under other hash seeds and time zones",
-    Invariant.I11: "Postgres is the journal up to its position, row for row",
+    Invariant.I1: "every currency sums to zero at every prefix",
+    Invariant.I2: "every entry balances, with two or more positive legs",
+    Invariant.I3: "every event does what its request prescribes",
+    Invariant.I4: "one content per (partition, seq), one decision per id",
+    Invariant.I5: "balances equal the sums of their postings",
+    Invariant.I6: "no available amount is negative at any prefix",
+    Invariant.I7: "decided in input order, seq and chain unbroken",
+    Invariant.I8: "every answer names a real input with its hash",
+    Invariant.I9: "every input before the position is answered",
+    Invariant.I10: "a rebuild from 0 gives the same state hash",
+    Invariant.I11: "Postgres is the journal, row for row",
     Invariant.I12: "no stale event had an effect",
-    Invariant.I14: "limits and remembered ids, recounted, justify every decision",
-    Invariant.I15: "lag now (reported, not judged)",
-    Invariant.I16: "what clients were told is in the journal, byte for byte",
+    Invariant.I14: "limits and remembered ids justify every decision",
+    Invariant.I15: "lag now",
+    Invariant.I16: "what clients were told is in the journal",
 }
+"""In words that fit on one line of a terminal; docs/design.md §13 has them in full."""
 
 
 class Place(NamedTuple):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 
 import asyncpg
+import orjson
 import pytest
 import pytest_asyncio
 
 from ledgerline.settings import with_database
-from ledgerline.verify import Invariant, Report, verify
+from ledgerline.verify import Invariant, Report, run, verify
 from ledgerline.verify.bundles import Bundles
 from ledgerline.verify.rebuild import check_rebuild
 from ledgerline.verify.report import Progress
@@ -64,7 +66,7 @@ async def test_a_real_ledger_is_proved_while_it_works_and_afterwards(kafka: str,
     assert while_deciding.ok, explained(while_deciding)
     assert afterwards.ok, explained(afterwards)
     assert afterwards.lines[Invariant.I9].checked == number
-    assert afterwards.lines[Invariant.I15].note == "0 inputs to decide, 0 journal records to write to Postgres"
+    assert afterwards.lines[Invariant.I15].note == "0 inputs to decide, 0 records to write"
     assert {i for i, line in afterwards.lines.items() if not line.checked} <= {Invariant.I12}  # no stale record
     assert {p.step for p in seen} >= {"journal", "requests", "outcomes", "replies", "rebuild"}
 
@@ -122,6 +124,28 @@ async def test_a_journal_that_cannot_be_rebuilt_is_named(kafka: str) -> None:
     blamed = {f.place.partition for f in report.failed(Invariant.I10)}
     assert blamed == {found.partition}
     assert "Corruption" in report.failed(Invariant.I10)[0].found
+
+
+async def test_the_command_prints_one_line_per_invariant_and_exits_with_1_if_one_is_broken(
+    kafka: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, prefix = planted.unbalanced_entry(), f"verify-{uuid.uuid4().hex[:8]}."
+    try:
+        await write_topics(kafka, found.records, previous=PREFIX, prefix=prefix)
+        code = await asyncio.to_thread(run, kafka, prefix, None, rebuild=False)
+        shown = capsys.readouterr().out
+        code_of_json = await asyncio.to_thread(run, kafka, prefix, None, rebuild=False, as_json=True)
+        printed = orjson.loads(capsys.readouterr().out)
+    finally:
+        await delete_topics(kafka, prefix)
+    assert (code, code_of_json, printed["ok"]) == (1, 1, False)
+    assert f"partition 0, seq {found.seq}, offset 3: entry in EUR, debits - credits: expected 0, found -1" in shown
+    rows = {line["invariant"]: line for line in printed["invariants"]}
+    assert rows["I2"]["verdict"] == "FAILED"
+    assert rows["I2"]["failures"][0]["seq"] == found.seq
+    assert rows["I11"]["verdict"] == "not checked"
+    for line in rows.values():
+        assert shown.count(line["promise"]) == (2 if line["failed"] else 1)
 
 
 async def test_a_state_that_depends_on_the_surroundings_is_named() -> None:

@@ -9,6 +9,7 @@ import orjson
 
 from ledgerline.verify import Invariant
 from schemas.events import AccountTerms, ConfigPickup
+from schemas.times import format_time
 from streams.config_log import version_of
 from streams.kafka import Partition, Record
 from streams.topics import Topics
@@ -362,6 +363,113 @@ def time_that_is_not_the_brokers() -> Planted:
     return Planted(late, Invariant.I8, 0, found.seq)
 
 
+def day_that_counts_elsewhere() -> Planted:
+    made = ledger()
+    found = made.find(1, "pay-3")
+    assert found.event.usage is not None
+    usage = found.event.usage.model_copy(update={"day": found.event.usage.day - 1})
+    made.change(1, found.block, found.block.with_event(found.at, usage=usage))
+    return Planted(made.records(), Invariant.I14, 1, found.seq)
+
+
+def payment_to_somebody_else() -> Planted:
+    made = ledger()
+    found = made.find(1, "pay-3")
+    assert found.event.payment is not None
+    payment = found.event.payment.model_copy(update={"payee": "somebody"})
+    made.change(1, found.block, found.block.with_event(found.at, payment=payment))
+    return Planted(made.records(), Invariant.I3, 1, found.seq)
+
+
+def near_duplicate_that_nobody_tagged() -> Planted:
+    made = ledger()
+    found = made.find(1, "late-5")
+    assert orjson.loads(found.block.outcome(found.at))["rules"] == ["near_duplicate"]
+    made.change(1, found.block, found.block.with_outcome(found.at, rules=[]))
+    return Planted(made.records(), Invariant.I3, 1, found.seq)
+
+
+def other_fingerprint() -> Planted:
+    made = ledger()
+    found = made.find(1, "late-1")
+    made.change(1, found.block, found.block.with_event(found.at, fingerprint="00" * 16))
+    return Planted(made.records(), Invariant.I3, 1, found.seq)
+
+
+def answer_that_does_not_bind() -> Planted:
+    made = ledger()
+    found = made.find(1, "late-1")
+    block = found.block.with_event(found.at, binding=False)
+    block = block.with_outcome(found.at, binding=False, final=False, balance_minor=None, available_minor=None)
+    made.change(1, found.block, block)
+    return Planted(made.records(), Invariant.I4, 1, found.seq)
+
+
+def time_that_goes_back() -> Planted:
+    made = ledger()
+    found = made.find(1, "late-1")
+    before = made.find(1, "late-0").event
+    block = found.block.with_event(found.at, at=before.at - 1)
+    made.change(1, found.block, block.with_outcome(found.at, at=format_time(before.at - 1)))
+    return Planted(made.records(), Invariant.I7, 1, found.seq)
+
+
+def pick_up_of_another_cause() -> Planted:
+    made = ledger()
+    first = made.parts[1].blocks[0]
+    made.change(1, first, first.with_event(0, cause_offset=1))
+    return Planted(made.records(), Invariant.I7, 1, 1)
+
+
+def config_version_left_out() -> Planted:
+    """A refused record of ``config`` lies in front of the one that was picked up."""
+    made = ledger()
+    made.config.insert(0, b"{}")
+    for p in range(2):
+        first = made.parts[p].blocks[0]
+        made.change(p, first, first.with_event(0, offset=1))
+    return Planted(made.records(), Invariant.I14, 0, 1)
+
+
+def ruleset_that_was_not_in_force() -> Planted:
+    made = ledger()
+    found = made.find(1, "late-1")
+    block = found.block.with_event(found.at, ruleset="other").with_outcome(found.at, ruleset="other")
+    made.change(1, found.block, block)
+    return Planted(made.records(), Invariant.I14, 1, found.seq)
+
+
+def publication_claimed_too_early() -> Planted:
+    made = ledger()
+    last = made.parts[1].blocks[-1]
+    made.change(1, last, last.copy(published_through=made.parts[1].book.seq))
+    return Planted(made.records(), Invariant.I7, 1, made.parts[1].book.seq - len(last.events) + 1)
+
+
+def headers_of_another_outcome() -> Planted:
+    made = ledger()
+    outcomes = made.parts[0].outcomes
+    seq, body, _ = outcomes[8]
+    outcomes[8] = (seq, body, "somebody-elses")
+    return Planted(made.records(), Invariant.I16, 0, seq)
+
+
+def request_that_was_not_kept() -> Planted:
+    made = ledger()
+    found = made.find(1, "late-1")
+    made.change(1, found.block, found.block.with_event(found.at, record=(None, found.event.record[1])))
+    return Planted(made.records(), Invariant.I8, 1, found.seq)
+
+
+def other_request_in_the_block() -> Planted:
+    """The block holds other bytes than those that the event's hash is over."""
+    made = ledger()
+    found = made.find(1, "late-1")
+    other = made.find(1, "late-0").event.record
+    made.change(1, found.block, found.block.with_event(found.at, record=other))
+    return Planted(made.records(), Invariant.I8, 1, found.seq)
+
+
 def _renumbered(log: list[Record]) -> list[Record]:
     return [record._replace(offset=offset) for offset, record in enumerate(log)]
 
@@ -398,8 +506,21 @@ PLANTS: list[Callable[[], Planted]] = [
     limit_exceeded,
     headroom_in_an_outcome,
     unjustified_too_old,
+    day_that_counts_elsewhere,
+    payment_to_somebody_else,
+    near_duplicate_that_nobody_tagged,
+    other_fingerprint,
+    answer_that_does_not_bind,
+    time_that_goes_back,
+    pick_up_of_another_cause,
+    config_version_left_out,
+    ruleset_that_was_not_in_force,
+    publication_claimed_too_early,
+    headers_of_another_outcome,
+    request_that_was_not_kept,
+    other_request_in_the_block,
 ]
 """Those that a copy of the topics can hold; the time of the broker cannot be copied."""
 
-EVERYWHERE = {changed_byte_in_config, limit_exceeded}
+EVERYWHERE = {changed_byte_in_config, limit_exceeded, config_version_left_out}
 """These break every partition: all follow one config."""
