@@ -266,9 +266,15 @@ class Answers:
             self.report.fail(Invariant.I16, case.place, "outcome of the event", stated, found)
 
     def _balances(self, case: Case, body: dict[str, Any]) -> None:
-        """What a client is told about its money is the sum of the postings up to and including this event."""
-        event = case.event
-        account = self.accounts.get(event.account_id) if event.binding and event.account_id is not None else None
+        """What a client is told about its money is the sum of the postings up to and including this event.
+
+        Nothing is told by a rejection, or under a currency that is not the account's.
+        """
+        event, request = case.event, case.request
+        told = event.status != "rejected" and event.account_id is not None
+        account = self.accounts.get(event.account_id or "") if told else None
+        if account is not None and isinstance(request, MoneyRequest | OpenAccount):
+            account = account if request.currency == account.currency else None
         expected = (None, None) if account is None else (account.balance, account.available)
         found = (body["balance_minor"], body["available_minor"])
         self.report.compare(Invariant.I5, case.place, "balance and available in the outcome", expected, found)

@@ -63,7 +63,7 @@ class Published:
         """Headers repeat what the body and the event say."""
         names = dict(record.headers)
         expected = {"seq": b"%d" % body["seq"]}
-        if body["request_id"] is not None:
+        if body.get("request_id") is not None:
             expected["request_id"] = str(body["request_id"]).encode()
         found = {name: names.get(name) for name in expected}
         self._report.compare(Invariant.I16, place, "headers of the outcome", expected, found)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from schemas.reasons import Reason
 from schemas.times import format_time
-from tests.ledgerline.verify.ledgers import Ledger, report_on
+from tests.ledgerline.verify.ledgers import REPLIES, Ledger, report_on
+from tests.ledgerline.verify.planted import altered, ledger
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -134,3 +135,22 @@ def test_the_generated_ledgers_reach_nearly_every_reason() -> None:
             seen.update(orjson.loads(body)["reason"] for _, body, _ in part.outcomes)
     # A counter near 2^62 takes thousands of requests; an internal error takes a defect.
     assert {reason.value for reason in Reason} - seen == {"internal_error", "overflow"}
+
+
+RIGHT = ledger().records()
+"""Changed in one byte each time; made once, because nothing writes to it."""
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_a_changed_byte_anywhere_is_noticed_and_never_ends_the_checker(data: st.DataObject) -> None:
+    """But for what is for people only (the owner in a lease) and the hint of what was published."""
+    kinds = [p for p in RIGHT if RIGHT[p] and p.topic != REPLIES]
+    where = data.draw(st.sampled_from(kinds))
+    record = data.draw(st.sampled_from([r for r in RIGHT[where] if ("kind", b"lease") not in r.headers]))
+    value = record.value
+    assert value is not None
+    position, bit = data.draw(st.integers(0, len(value) - 1)), data.draw(st.integers(0, 7))
+    changed = value[:position] + bytes([value[position] ^ (1 << bit)]) + value[position + 1 :]
+    report = asyncio.run(report_on(altered(RIGHT, where, record.offset, value=changed)))
+    assert not report.ok

@@ -32,7 +32,9 @@ def next_message(draw: st.DrawFn, world: World, number: int) -> Message:
     """Most often the valid next record; sometimes another writer's, a repeated one, or one with a header changed."""
     position = world.reader.position
     current = chr(position.token[0]) if position.epoch else "a"
-    kind = draw(st.sampled_from(["block", "block", "block", "lease", "again", "genesis", "any"]))
+    kind = draw(
+        st.sampled_from([*["block"] * 6, *["lease"] * 3, "again", "again", "genesis", "any", "any", "old", "newer"])
+    )
     message: Message
     match kind:
         case "lease":
@@ -41,6 +43,11 @@ def next_message(draw: st.DrawFn, world: World, number: int) -> Message:
             message = draw(st.sampled_from(world.sent))
         case "genesis":
             message = genesis()
+        case "old":
+            seq = draw(st.sampled_from(sorted(world.chains)))
+            message = block(position.epoch or 1, current, seq + 1, world.chains[seq], number)
+        case "newer":
+            message = header(draw(st.sampled_from([*world.sent, genesis()])), format=b"2")
         case "any":
             seq = draw(st.sampled_from(sorted(world.chains)))
             previous = world.chains[seq] if draw(st.booleans()) else bytes(32)
