@@ -79,6 +79,7 @@ async def test_the_largest_account_terms_fit() -> None:
     while requests:
         block, count = await decider.decide([Input("requests", record) for record in requests])
         encode_block(block.body(), len(block.events))
+        assert {decided.status for decided in block.decided} == {"accepted"}
         assert block.decided.total() == count
         requests = requests[count:]
 

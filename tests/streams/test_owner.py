@@ -223,6 +223,7 @@ async def test_a_replay_after_a_restart_repeats_the_body_of_the_journal() -> Non
         await until(lambda: owner.status.phase is Phase.OWNER, "owned")
         await until(lambda: len(world.first_outcomes()) == 4, "4 outcomes")
     original, replay = world.first_outcomes()[2:]
+    assert world.metrics.replay_lookups._value.get() == 0  # folding has put it into the cache
     assert replay == original.model_copy(update={"seq": 5, "replayed": True})
 
 
