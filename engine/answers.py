@@ -28,8 +28,8 @@ def write_outcome(book: Book, intake: Intake, ruling: Ruling, limits: list[Headr
         account = book.accounts.get(request.account_id)
         if account is None and ruling.effects.account is not None:
             account = Account(ruling.effects.account)
-        if account is not None:
-            currency = currency or account.currency
+        if account is not None and currency in {None, account.currency}:  # one currency per outcome
+            currency = account.currency
             balance_minor, available = _position(account, ruling.effects)
     refusal, score = ruling.refusal, ruling.findings.score
     # A literal in the order of schemas.outcomes.Outcome: the tests hold every body against that model.

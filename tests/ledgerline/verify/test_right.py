@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ledgerline.verify import Invariant, Report
 from streams.kafka import Partition, Record
-from tests.ledgerline.verify.ledgers import REPLIES, report_on
+from tests.ledgerline.verify.ledgers import REPLIES, Ledger, report_on
 from tests.ledgerline.verify.planted import JOURNAL, OUTCOMES, TOPICS, Records, ledger, stale
 
 
@@ -95,3 +95,18 @@ async def test_a_ledger_without_any_request_is_right() -> None:
     made.replies = []
     report = await proved(made.records())
     assert report.events == 0
+
+
+async def test_a_defect_and_another_currency_tell_no_balance() -> None:
+    made = Ledger(1)
+    made.send(made.request("open_account", "alice", "o", currency="EUR"))
+    made.send(made.request("deposit", "alice", "d1", currency="EUR", amount_minor=500, rail="cash"))
+    made.send(made.request("withdraw", "alice", "w1", currency="JPY", amount_minor=5, rail="cash"))
+    made.send(made.request("withdraw", "alice", "w2", currency="EUR", amount_minor=501, rail="cash"))
+    block = made.decide(0)
+    assert block is not None
+    defect = {"status": "rejected", "reason": "internal_error"}
+    nothing = {"balance_minor": None, "available_minor": None, "limits": []}
+    last = len(block.events) - 1
+    made.change(0, block, block.with_outcome(last, **defect, **nothing).with_event(last, **defect))
+    await proved(made.records())
