@@ -29,12 +29,6 @@ from streams.topics import Topics
 BATCH_BYTES: Final = MAX_BLOCK_BYTES - 512 * 1024
 """No event is added to a block above this: the largest (64 KiB of record, outcome, explanation, JSON) still fits."""
 
-EVENT_JSON_BYTES: Final = 1_200
-"""What one event is reckoned to take in the JSON array before it is encoded; more than those of the usual types do."""
-
-TERMS_JSON_BYTES: Final = 16 * 1024
-"""The same for an event that carries an account's terms, whose attributes may be long."""
-
 BREATHE_EVERY: Final = 64
 """Events after which other partitions of the process get a turn: their acknowledgements must not wait for long."""
 
