@@ -106,7 +106,7 @@ async def test_a_defect_and_another_currency_tell_no_balance() -> None:
     block = made.decide(0)
     assert block is not None
     defect = {"status": "rejected", "reason": "internal_error"}
-    nothing = {"balance_minor": None, "available_minor": None, "limits": []}
+    nothing: dict[str, object] = {"balance_minor": None, "available_minor": None, "limits": []}
     last = len(block.events) - 1
     made.change(0, block, block.with_outcome(last, **defect, **nothing).with_event(last, **defect))
     await proved(made.records())
