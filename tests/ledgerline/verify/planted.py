@@ -115,7 +115,9 @@ def answers_in_another_order() -> Planted:
     made = ledger()
     found = made.find(0, "pay-1")
     events = list(found.block.events)
-    events[found.at], events[found.at + 1] = events[found.at + 1], events[found.at]
+    first, second = events[found.at : found.at + 2]
+    events[found.at] = second.model_copy(update={"at": first.at})
+    events[found.at + 1] = first.model_copy(update={"at": second.at})
     made.change(0, found.block, found.block.copy(events=events))
     return Planted(made.records(), Invariant.I7, 0, found.seq + 1)
 
