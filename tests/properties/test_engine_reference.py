@@ -43,7 +43,7 @@ def owner(account_id: str) -> int:
     return partition_of(account_id.encode(), PARTITIONS)
 
 
-amounts = st.sampled_from([1, 5, 20, 31, 100, 1000])
+amounts = st.sampled_from([1, 5, 20, 30, 30, 31, 40, 60, 100])
 bounds = st.sampled_from([-50, 0, 7, 40])
 names = st.sampled_from(NAMES)
 payers = st.sampled_from([*HERE, *HERE, *HERE, *NAMES])
@@ -60,7 +60,7 @@ def request(request_type: str, extra: st.SearchStrategy[Value]) -> st.SearchStra
             "v": st.just(1),
             "type": st.just(request_type),
             "account_id": payers,
-            "request_id": st.sampled_from("abcdefgh"),
+            "request_id": st.sampled_from(["new"] * 9 + ["a", "b"]),
         }
     )
     return st.builds(lambda first, second: {**first, **second}, base, extra)
@@ -104,13 +104,19 @@ sends = st.tuples(
     st.sampled_from([""] * 20 + ["alice"]),
 )
 again = st.tuples(st.just("again"), st.integers(0, 50))
+anew = st.tuples(st.just("anew"), st.integers(0, 50))  # the same wish under another id
 waits = st.tuples(st.just("wait"), st.sampled_from([1, 30_000, 60_000, 60_001, 1_800_000, 3_600_000, 43_200_000, DAY]))
 publishes = st.tuples(st.just("publish"), st.sampled_from(BUNDLES))
-streams = st.lists(st.one_of(sends, sends, sends, again, waits, publishes), min_size=5, max_size=45)
+rare = st.one_of(again, waits, publishes)
+streams = st.tuples(
+    st.sampled_from(BUNDLES),
+    st.lists(st.one_of(sends, sends, sends, anew, anew, rare), min_size=5, max_size=50),
+)
 
+TERMS: tuple[Value, ...] = ({}, {"ceiling_minor": 130}, {"tier": "gold", "floor_minor": -7})
 OPENING: tuple[Value, ...] = tuple(
-    {"v": 1, "account_id": name, "request_id": f"{kind}-{name}", **fields}
-    for name in HERE
+    {"v": 1, "account_id": name, "request_id": f"{kind}-{name}", **fields, **(terms if kind == "open" else {})}
+    for name, terms in zip(HERE, TERMS, strict=True)
     for kind, fields in (
         ("open", {"type": "open_account", "currency": "EUR"}),
         ("fund", {"type": "deposit", "currency": "EUR", "amount_minor": 100, "rail": "cash"}),
@@ -121,12 +127,12 @@ OPENING: tuple[Value, ...] = tuple(
 class Comparison:
     """The engine and the reference side by side."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Bundle) -> None:
         at_genesis = genesis(1, PARTITIONS, retry_window_s=RETRY_WINDOW_S)
         self.desk = Desk(BUNDLES[0], at_genesis)
         self.reference = Reference(1, owner, RETRY_WINDOW_S * 1000)
         self.sent: list[tuple[Value, int, str]] = []
-        self.publish(BUNDLES[0])
+        self.publish(first)
 
     def publish(self, bundle: Bundle) -> None:
         self.desk.publish(bundle)
@@ -155,8 +161,8 @@ class Comparison:
 
     def _compare_position(self, value: Value, outcome: Outcome) -> None:
         terms = self.reference.accounts().get(value["account_id"])
-        if terms is None:
-            assert outcome.balance_minor is None
+        if terms is None or value.get("currency", terms["currency"]) != terms["currency"]:
+            assert (outcome.balance_minor, outcome.available_minor) == (None, None)
             return
         net = self.reference.net(value["account_id"])
         assert outcome.balance_minor == (net if terms["kind"] == "credit" else -net)
@@ -195,13 +201,13 @@ class Comparison:
         assert set(sums.values()) <= {0}
 
 
-@settings(max_examples=150)
+@settings(max_examples=250)
 @given(streams)
-def test_the_engine_answers_like_a_ledger_that_recounts_everything(stream: list[Any]) -> None:
-    both = Comparison()
+def test_the_engine_answers_like_a_ledger_that_recounts_everything(stream: tuple[Bundle, list[Any]]) -> None:
+    both = Comparison(stream[0])
     for value in OPENING:
         both.send({**value, "requested_at": format_time(both.desk.at)}, both.desk.at, value["account_id"])
-    for kind, *arguments in stream:
+    for number, (kind, *arguments) in enumerate(stream[1]):
         match kind:
             case "wait":
                 both.desk.wait(arguments[0])
@@ -210,9 +216,14 @@ def test_the_engine_answers_like_a_ledger_that_recounts_everything(stream: list[
             case "again":
                 value, requested_at, key = both.sent[arguments[0] % len(both.sent)]
                 both.send(value, requested_at, key)
+            case "anew":
+                value, _, key = both.sent[arguments[0] % len(both.sent)]
+                again = {**value, "request_id": f"n{number}", "requested_at": format_time(both.desk.at)}
+                both.send(again, both.desk.at, key)
             case _:
                 fields, shift, key = arguments
-                requested_at = max(0, both.desk.at + shift)
-                value = {**fields, "requested_at": format_time(requested_at)}
+                requested_at = both.desk.at + shift
+                request_id = f"n{number}" if fields["request_id"] == "new" else fields["request_id"]
+                value = {**fields, "request_id": request_id, "requested_at": format_time(requested_at)}
                 both.send(value, requested_at, key or value["account_id"])
     both.compare_books()
