@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.digest import state_hash
+from schemas.bounds import DAY_MS
 from schemas.codec import canonical
 from schemas.config import DEFAULT_BUNDLE
 from schemas.events import FORMAT, encode_events, encode_genesis
@@ -86,6 +87,8 @@ def make() -> Journal:
     journal.records.append(second)  # delivered twice
     _next_day(desk)
     journal.block()
+    _later(desk)
+    journal.block()
     return journal
 
 
@@ -115,6 +118,8 @@ def _pay(desk: Desk) -> None:
     desk.send("transfer", "alice", "t4", amount_minor=1, currency="EUR", payee="henry")
     desk.send("withdraw", "alice", "w1", amount_minor=200_000, currency="EUR", rail="cash", metadata={"bränch": "Ω"})
     desk.send("withdraw", "alice", "w2", amount_minor=900_000, currency="EUR", rail="cash")
+    desk.send("withdraw", "loan-6", "w1", amount_minor=30_000, currency="EUR", rail="sepa")
+    desk.send("deposit", "loan-6", "d1", amount_minor=10_000, currency="EUR", rail="sepa")
 
 
 def _change_rules(desk: Desk) -> None:
@@ -138,9 +143,19 @@ def _change_rules(desk: Desk) -> None:
 def _next_day(desk: Desk) -> None:
     desk.wait(93_600_000)
     desk.send("update_account", "alice", "a2", status="open")
+    desk.send("deposit", "loan-6", "d2", amount_minor=20_000, currency="EUR", rail="cash")
     for name in sorted(desk.book.accounts):
         desk.send("close_account", name, "c1")
     _again(desk, "t3")
+
+
+def _later(desk: Desk) -> None:
+    """So late that near-duplicates, and behind the horizon usage, of the first days are forgotten."""
+    for days in (3, 36):
+        desk.wait(days * DAY_MS)
+        desk.send("transfer", "alice", f"l{days}", amount_minor=800 + days, currency="EUR", payee=_partners(desk)[0])
+    late = format_time(desk.at + 60_001)
+    desk.send("deposit", "alice", "d2", amount_minor=1, currency="EUR", rail="sepa", requested_at=late)
 
 
 def _again(desk: Desk, request_id: str) -> None:

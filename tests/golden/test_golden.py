@@ -69,6 +69,27 @@ def test_a_golden_journal_holds_every_kind_of_record_and_event(folder: Path) -> 
 
 
 @pytest.mark.parametrize("folder", FORMATS, ids=lambda path: path.name)
+def test_a_golden_journal_takes_every_way_of_the_fold(folder: Path) -> None:
+    """Each memory forgets something, each effect occurs, and a loan is drawn, paid back and closed."""
+    reader, valid, _ = blocks(folder)
+    book = Book.from_genesis(reader.genesis)
+    answered, paid, used = set[int](), set[int](), set[int]()
+    answers = [event for block in valid for event in block.events if isinstance(event, Answer)]
+    for event in (event for block in valid for event in block.events):
+        evolve(book, event)
+        answered |= book.memory.generations.keys()
+        paid |= book.payments.generations.keys()
+        used |= {day for account in book.accounts.values() for each in account.usage.values() for day in each.days}
+    assert answered > book.memory.generations.keys()
+    assert paid > book.payments.generations.keys()
+    assert used > {day for each in book.accounts["alice"].usage.values() for day in each.days}
+    for effect in ("legs", "account", "usage", "payment", "profile"):
+        assert any(getattr(event, effect) for event in answers), effect
+    loan = book.accounts["loan-6"]
+    assert (loan.normal_side, loan.status, loan.debits_posted, loan.balance_minor) == ("debit", "closed", 30_000, 0)
+
+
+@pytest.mark.parametrize("folder", FORMATS, ids=lambda path: path.name)
 def test_the_events_of_a_golden_journal_point_to_their_bytes(folder: Path) -> None:
     _, valid, _ = blocks(folder)
     for block in valid:
