@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format lock
+.PHONY: help venv demo test storm lint format lock
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/'
@@ -17,6 +18,9 @@ demo: venv ## play a stream of payments through real Kafka and Postgres and prov
 
 test: venv ## run every test, on real Kafka and Postgres (ARGS="tests/engine -x")
 	@$(BIN)/python -m pytest $(ARGS)
+
+storm: venv ## kill and freeze everything while clients send, then prove it (SEED=7 ARGS="--seconds 300")
+	@$(BIN)/python -m tests.storm --seed $(SEED) $(ARGS)
 
 lint: venv ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check
