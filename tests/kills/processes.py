@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ledgerline.logs import configure_logs
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.kills.victims"])

@@ -7,12 +7,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from prometheus_client import CollectorRegistry
 
+import streams.held
 from ledgerline.processes import PostgresPositions, stopping
-from streams.journal.follower import Follower
 from streams.journal.framing import Headers
 from streams.journal.kafka_log import KafkaLog
 from streams.journal.log import AppendUnknown
@@ -22,7 +22,6 @@ from streams.metrics import WorkerMetrics
 from streams.owner import Owner
 from streams.publisher import KafkaPublisher
 from streams.replies import Replies
-from streams.restore import State
 from streams.services import Services
 from streams.worker import Worker, WorkerOptions
 from tests.kills.dying import Kill, die, dying
@@ -216,7 +215,10 @@ class DyingWorker(Worker):
             case "owner":
                 return dying(Owner, gap.kill, marker)(partition, services)
             case "writer":
-                return _OwnerOf(partition, services, dying(Writer, gap.kill, marker))
+                made_in: Any = streams.held
+                assert made_in.Writer is Writer
+                made_in.Writer = dying(Writer, gap.kill, marker)
+                return Owner(partition, services)
             case "publisher" | "half a publication":
                 return Owner(partition, services)
 
@@ -232,17 +234,6 @@ class DyingWorker(Worker):
             return services
         journal = services.topics.journal
         return dataclasses.replace(services, open_log=lambda p: LossyLog(kafka, Partition(journal, p), lost))
-
-
-class _OwnerOf(Owner):
-    """An owner with a writer of this class."""
-
-    def __init__(self, partition: int, services: Services, writer_class: type[Writer]) -> None:
-        super().__init__(partition, services)
-        self._writer_class = writer_class
-
-    def new_writer(self, follower: Follower, state: State) -> Writer:
-        return self._writer_class(follower, owner=self._services.name, fold=state.fold)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
