@@ -3,7 +3,7 @@
 A *bundle* holds tiers with their limits, and risk settings. It activates as a whole, by an event of each journal.
 """
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -42,9 +42,11 @@ class Tier(Record):
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         pairs = [(limit.type, limit.currency) for limit in self.limits]
+        seen: set[tuple[str, str]] = set()
         for pair in pairs:
-            if pairs.count(pair) > 1:
+            if pair in seen:
                 raise ValueError(f"expected one entry for {pair[0]} in {pair[1]}")
+            seen.add(pair)
         return self
 
 
@@ -81,11 +83,7 @@ class Bundle(Record):
 
 def decode_bundle(value: bytes) -> Bundle:
     """Return the bundle in *value*; raises :class:`schemas.codec.Malformed` naming field, expectation and value."""
-    return parse_bundle(decode_object(value, max_bytes=MAX_CONFIG_BYTES))
-
-
-def parse_bundle(tree: dict[str, Any]) -> Bundle:
-    """Return the bundle in the object *tree*, which :func:`schemas.codec.decode_object` has passed."""
+    tree = decode_object(value, max_bytes=MAX_CONFIG_BYTES)
     try:
         return Bundle.model_validate(tree)
     except ValidationError as error:

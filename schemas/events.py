@@ -135,7 +135,6 @@ class ConfigPickup(Record):
     reason: str | None = None
 
 
-AnsweringEvent = Answer | Skip
 Event = Annotated[Answer | Skip | ConfigPickup, Field(discriminator="event")]
 
 _EVENTS: Final[TypeAdapter[list[Answer | Skip | ConfigPickup]]] = TypeAdapter(list[Event])

@@ -28,7 +28,7 @@ from schemas.bounds import (
     REQUEST_ID_PATTERN,
     WORD_PATTERN,
 )
-from schemas.codec import Malformed, Record, Version1, canonical, digest, malformed, read_object, shown
+from schemas.codec import Malformed, Record, Version1, digest, malformed, read_object, shown
 from schemas.currencies import EXPONENTS
 from schemas.times import TIME_PATTERN, parse_time
 
@@ -192,11 +192,6 @@ def decode_request(value: bytes | None, max_bytes: int) -> Decoded | Unreadable:
     except Malformed as problem:
         return Unreadable(problem, "malformed", None, None, None)
     return _parse(tree, text)
-
-
-def parse_request(tree: dict[str, Any]) -> Decoded | Unreadable:
-    """Return the request in the object *tree*, which :func:`schemas.codec.decode_object` has passed."""
-    return _parse(tree, canonical(tree))
 
 
 def _parse(tree: dict[str, Any], text: bytes) -> Decoded | Unreadable:

@@ -17,6 +17,7 @@ from schemas.bounds import MAX_BLOCK_BYTES, MAX_BLOCK_EVENTS
 from schemas.config import Bundle
 from schemas.events import Answer, ConfigPickup, Skip, encode_event, join_events
 from schemas.records import Header, RawRecord, frame, input_hash
+from schemas.requests import REQUEST_TYPES
 from streams.config_log import ConfigLog, ConfigVersion
 from streams.halts import Halt
 from streams.inputs import Input
@@ -34,8 +35,6 @@ BREATHE_EVERY: Final = 64
 
 MAX_PICKUPS: Final = 500
 """Config versions that one block picks up; more follow in the next."""
-
-KNOWN_TYPES: Final = frozenset({"open_account", "update_account", "close_account", "deposit", "withdraw", "transfer"})
 
 Original = Callable[[int], Awaitable[bytes]]
 """Finds the outcome body of an earlier event, by its seq."""
@@ -169,7 +168,7 @@ class Decider:
         block.outcomes.append(published)
         if reply_to is not None:
             block.replies.append(Reply(reply_to, published))
-        kind = event.type if event.type in KNOWN_TYPES else "other"
+        kind = event.type if event.type in REQUEST_TYPES else "other"
         block.decided[Decided(kind, event.status, event.reason or ("replayed" if event.replayed else ""))] += 1
 
     def _transfer(self, block: Block, record: Record, framed: bytes, at: int) -> None:
