@@ -64,9 +64,9 @@ class Memory:
             del self.generations[self._oldest]
             self._oldest = min(self.generations, default=None)
 
-    def count(self) -> int:
-        """Return the number of entries, for the budget and its metric."""
-        return sum(map(len, self.generations.values()))
+    def count(self, at: int) -> int:
+        """Return the number of entries that are not due to be dropped at *at*, for the budget."""
+        return sum(len(entries) for hour, entries in self.generations.items() if at <= self._last_instant(hour))
 
     def _last_instant(self, hour: int) -> int:
         """Return the last ``at`` at which the generation of *hour* is kept."""

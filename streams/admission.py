@@ -32,7 +32,8 @@ def allowed(inputs: Sequence[Input], held: Held, services: Services) -> tuple[Re
     """``(why none, how many)`` of *inputs* may be decided now."""
     if not held.decider.can_decide():
         return "no_ruleset", 0
-    if held.book.memory.count() * 100 >= services.max_remembered * BUDGET_PERCENT:
+    at = max(held.book.at, inputs[0].record.timestamp_ms) if inputs else held.book.at
+    if held.book.memory.count(at) * 100 >= services.max_remembered * BUDGET_PERCENT:
         return "idempotency_budget", 0
     latest_ms = services.clock_ms() + MAX_AHEAD_MS
     if all(record.timestamp_ms <= latest_ms for _, record in inputs):

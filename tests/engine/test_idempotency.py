@@ -19,10 +19,10 @@ def test_an_entry_is_found_until_w_after_the_end_of_its_hour() -> None:
     last = 11 * HOUR + 2 * HOUR
     assert memory.find(b"k" * 16, last) == ENTRY
     assert memory.find(b"k" * 16, last + 1) is None
+    assert (memory.count(last), memory.count(last + 1)) == (1, 0)
     memory.forget(last)
-    assert memory.count() == 1
+    assert memory.count(last) == 1
     memory.forget(last + 1)
-    assert memory.count() == 0
     assert memory.generations == {}
 
 
@@ -37,7 +37,7 @@ def test_generations_are_dropped_by_their_hour_and_not_by_their_age() -> None:
     assert memory.generations == {}
     memory.remember(b"d" * 16, 9 * HOUR, ENTRY)
     memory.forget(11 * HOUR)
-    assert memory.count() == 1
+    assert memory.count(11 * HOUR) == 1
 
 
 def test_an_id_that_was_forgotten_in_one_hour_may_live_in_another() -> None:

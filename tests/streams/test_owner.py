@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from schemas.bounds import HOUR_MS
 from schemas.events import Answer, Skip, decode_events
 from schemas.records import header_values
 from streams.batch import Block
@@ -299,6 +300,18 @@ async def test_a_partition_near_its_idempotency_budget_stops_consuming() -> None
     async with Running(world) as owner:
         await until(lambda: owner.status.held == "idempotency_budget", "held by the budget")
         assert len(world.publisher.outcomes) == 3
+
+
+async def test_what_the_next_record_lets_go_does_not_count_towards_the_budget() -> None:
+    """Else a partition whose clients were silent for longer than the retry window could never go on."""
+    world = await world_with("alice")
+    world.max_remembered = 2
+    async with Running(world) as owner:
+        await until(lambda: owner.status.held == "idempotency_budget", "held by the budget")
+        world.clock_ms += 26 * HOUR_MS
+        world.send_raw(b"k", b"{", at=world.clock_ms)
+        await until(lambda: len(world.publisher.outcomes) == 3, "the next outcome")
+        await until(lambda: owner.well, "well again")
 
 
 async def test_a_defect_on_one_request_is_answered_and_a_burst_halts(monkeypatch: pytest.MonkeyPatch) -> None:
