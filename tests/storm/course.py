@@ -34,7 +34,7 @@ LAG_ZERO_WITHIN_S: Final = 30.0
 """After healing, plus the backlog over the measured rate: I15 of docs/design.md."""
 ANSWERED_WITHIN_S: Final = 30.0
 LOOK_EVERY_S: Final = 0.1
-HITS_SHARE: Final = 2 / 3
+HITS_SHARE: Final = 1 / 2
 """At least so many of the faults must hit work in flight, and at least one of each kind."""
 SHOWN: Final = 10
 

@@ -1,8 +1,9 @@
 """Inflicting faults, and finding out whether they hit work in flight.
 
 A worker or sink is stopped (SIGSTOP) first and looked at from outside; for a process it makes no difference whether a
-SIGKILL comes at once or after a stop. If nothing is in flight it goes on and is stopped again a moment later, a bounded
-number of times: a storm that only ever hits idle processes shows nothing.
+SIGKILL comes at once or after a stop. If nothing is in flight and the fault is aimed, it goes on and is stopped again a
+moment later, a bounded number of times: a storm that only ever hits idle processes shows nothing. The first fault of
+each kind is aimed, and half of the others; the blind ones strike wherever the process is.
 
 * Worker: a block of its lease is in the journal and not all of its outcomes are published (between steps 7 and 8).
 * Sink: a row of ``sink_positions`` of its partitions is locked: its transaction is open (between its steps 1 and 4).
@@ -58,6 +59,8 @@ class Inflicter:
     chance: random.Random
     say: Callable[[str], None]
     pauses: set[asyncio.Task[None]] = field(default_factory=set)
+    stopped_sinks: set[int] = field(default_factory=set)
+    """The partitions of sinks that are paused: a row of theirs may be locked by a transaction that stands still."""
 
     async def inflict(self, fault: Fault) -> Hit:
         """Do it, and say what it met. Servers run again when this returns."""
@@ -78,6 +81,7 @@ class Inflicter:
             case Kind.PAUSE_SINK:
                 post, work, had = await self._catch_sink(fault)
                 epochs = await self._sink_epochs()
+                self.stopped_sinks |= had
                 self._pause(post, fault.pause_s, lambda: self._have_new_takers(epochs, had))
                 return Hit(fault.kind, post.name, work, f"; it has {len(had)} partition(s)")
             case Kind.KILL_BROKER:
@@ -102,16 +106,7 @@ class Inflicter:
     async def _catch_worker(self, fault: Fault) -> tuple[Post, str]:
         """Stop a worker, at best with a block in flight; the others are passed over if it owns nothing."""
         post = await self._choose(self.crew.workers, fault.victim, self._owns)
-        for _ in range(AIMS):
-            self.crew.freeze(post)
-            if await self.eyes.catch_up():
-                hit = [p for p in sorted(self.eyes.owned_by(post.pid)) if self.eyes.sights[p].in_flight]
-                if hit:
-                    return post, _unpublished(hit)
-            self.crew.thaw(post)
-            await asyncio.sleep(self.chance.uniform(*AGAIN_S))
-        self.crew.freeze(post)
-        return post, ""
+        return post, _unpublished(await self._stopped(fault, [post], lambda: self._half_done([post])))
 
     async def _owns(self, post: Post) -> bool:
         return bool(self.eyes.owned_by(post.pid))
@@ -124,17 +119,12 @@ class Inflicter:
     async def _catch_sink(self, fault: Fault) -> tuple[Post, str, set[int]]:
         """Stop a sink, at best with a transaction open. Returns its partitions too."""
         post = await self._choose(self.crew.sinks, fault.victim, self._writes)
-        had: set[int] = set()
-        for _ in range(AIMS):
-            had = set((await self.crew.says(post)).get("partitions", ()))
-            self.crew.freeze(post)
-            locked = had & await self._locked()
-            if locked:
-                return post, _open(locked), had
-            self.crew.thaw(post)
-            await asyncio.sleep(self.chance.uniform(*AGAIN_S))
-        self.crew.freeze(post)
-        return post, "", had
+        had = set((await self.crew.says(post)).get("partitions", ()))
+
+        async def locked() -> set[int]:
+            return had & await self._locked()
+
+        return post, _open(await self._stopped(fault, [post], locked)), had
 
     async def _writes(self, post: Post) -> bool:
         return bool((await self.crew.says(post)).get("partitions"))
@@ -142,17 +132,7 @@ class Inflicter:
     async def _postgres(self, fault: Fault, end: Callable[[], Awaitable[None]]) -> Hit:
         """End the server with the sinks stopped, at best in the middle of transactions; start it again."""
         sinks = [post for post in self.crew.sinks if not post.frozen]
-        locked: set[int] = set()
-        for aim in range(AIMS):
-            if aim:
-                await asyncio.sleep(self.chance.uniform(*AGAIN_S))
-            for post in sinks:
-                self.crew.freeze(post)
-            locked = await self._locked()
-            if locked:
-                break
-            for post in sinks:
-                self.crew.thaw(post)
+        locked = await self._stopped(fault, sinks, self._locked)
         began = time.monotonic()
         await end()
         for post in sinks:
@@ -170,7 +150,7 @@ class Inflicter:
             known = await connection.fetch("SELECT partition FROM ledgerline.sink_positions")
         finally:
             connection.terminate()
-        return {row[0] for row in known} - {row[0] for row in free}
+        return {row[0] for row in known} - {row[0] for row in free} - self.stopped_sinks
 
     async def _sink_epochs(self) -> dict[int, int]:
         connection = await self._connect()
@@ -194,19 +174,10 @@ class Inflicter:
 
     async def _broker(self, fault: Fault) -> Hit:
         """Kill it with the workers stopped, at best with blocks of theirs half done; start it again."""
-        workers = [post for post in self.crew.workers if not post.frozen]
-        hit: list[int] = []
-        for aim in range(AIMS):
-            if aim:
-                await asyncio.sleep(self.chance.uniform(*AGAIN_S))
-            for post in workers:
-                self.crew.freeze(post)
-            if await self.eyes.catch_up():
-                hit = [p for p, sight in self.eyes.sights.items() if sight.in_flight]
-            if hit:
-                break
-            for post in workers:
-                self.crew.thaw(post)
+        if self.pauses:  # without a broker nobody can take what a stopped one has
+            await asyncio.wait(self.pauses)
+        workers = self.crew.workers
+        hit = await self._stopped(fault, workers, lambda: self._half_done(workers))
         began = time.monotonic()
         await self.servers.kill_broker()
         for post in workers:
@@ -215,7 +186,28 @@ class Inflicter:
         await self.servers.up()
         return Hit(fault.kind, "", _unpublished(hit), f"; away for {time.monotonic() - began:.1f} s")
 
-    # ---- both
+    # ---- all
+
+    async def _stopped(self, fault: Fault, posts: list[Post], met: Callable[[], Awaitable[set[int]]]) -> set[int]:
+        """Stop *posts* and return what was *met*; if that is nothing and the fault is aimed, at another moment."""
+        found: set[int] = set()
+        for _ in range(AIMS if fault.aimed else 1):
+            for post in posts:
+                self.crew.thaw(post)
+            await asyncio.sleep(self.chance.uniform(*AGAIN_S))
+            for post in posts:
+                self.crew.freeze(post)
+            found = await met()
+            if found:
+                break
+        return found
+
+    async def _half_done(self, posts: list[Post]) -> set[int]:
+        """The partitions of *posts* with a block in the journal whose outcomes are not all published."""
+        if not await self.eyes.catch_up():
+            return set()
+        owned = {p for post in posts for p in self.eyes.owned_by(post.pid)}
+        return {p for p in owned if self.eyes.sights[p].in_flight}
 
     async def _choose(self, posts: list[Post], first: int, busy: Callable[[Post], Awaitable[bool]]) -> Post:
         """The post number *first*, or the next one that is not stopped and has work."""
@@ -239,6 +231,8 @@ class Inflicter:
             lost = await _within(TAKEN_WITHIN_S, taken)
             if post.pid == pid:
                 self.crew.thaw(post)
+            if post.kind == "sink":
+                self.stopped_sinks.clear()
             what = "others have taken what it had" if lost else "nobody has taken what it had"
             self.say(f"SIGCONT {post.name} after {time.monotonic() - began:.1f} s: {what}")
 

@@ -19,6 +19,8 @@ PAUSE_BEYOND_SESSION_S: Final = (1.0, 4.0)
 DOWN_S: Final = (0.2, 3.0)
 RESERVED_S: Final = 6.0
 """What a fault takes on average, its spacing included: so many seconds of traffic make one fault."""
+AIMED_SHARE: Final = 0.5
+"""Of the faults after the first of each kind, which are all aimed."""
 
 
 class Kind(StrEnum):
@@ -57,14 +59,16 @@ class Fault:
     """How long a victim is stopped at least; it stays so until others have taken what it had."""
     down_s: float
     """How long a server stays dead before it is started again."""
+    aimed: bool
+    """Whether to wait for a moment in which work is in flight; a blind one meets whatever there is."""
 
 
 def schedule(seed: int, seconds: float) -> list[Fault]:
     """The faults for *seconds* of traffic: each kind once, then more by weight. Equal seeds, equal lists."""
     chance = random.Random(f"storm/{seed}/faults")
-    number = max(len(Kind), int((seconds - CALM_S) / RESERVED_S))
+    more = max(0, int((seconds - CALM_S) / RESERVED_S) - len(Kind))
     kinds = chance.sample(list(Kind), len(Kind))
-    kinds += chance.choices(list(WEIGHTS), weights=list(WEIGHTS.values()), k=number - len(kinds))
+    kinds += chance.choices(list(WEIGHTS), weights=list(WEIGHTS.values()), k=more)
     return [
         Fault(
             kind=kind,
@@ -72,6 +76,7 @@ def schedule(seed: int, seconds: float) -> list[Fault]:
             victim=chance.randrange(SINKS if kind in {Kind.KILL_SINK, Kind.PAUSE_SINK} else WORKERS),
             pause_s=SESSION_TIMEOUT_MS / 1000 + chance.uniform(*PAUSE_BEYOND_SESSION_S),
             down_s=chance.uniform(*DOWN_S),
+            aimed=number < len(Kind) or chance.random() < AIMED_SHARE,
         )
-        for kind in kinds
+        for number, kind in enumerate(kinds)
     ]
