@@ -101,6 +101,7 @@ def random_ledger(seed: int, length: int) -> Ledger:
                 made.send({**body, "metadata": {"n": str(chance.randint(0, 2))}}, key=key)
             case "twin" if sent:
                 body, key = sent[-1]
+                made.now += chance.choice([0, 0, 59_990, 59_991])  # with the 10 ms of a send: in the window, and beyond
                 made.send({**body, "request_id": f"twin-{len(sent)}"}, key=key)
             case "decide":
                 made.decide(chance.randint(0, 1), chance.choice([1, 3, 100]))

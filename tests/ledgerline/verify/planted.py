@@ -97,6 +97,13 @@ def changed_byte_in_the_genesis() -> Planted:
     return Planted(altered(records, journal, 0, value=changed), Invariant.I7, 0, 1)
 
 
+def genesis_of_another_ledger() -> Planted:
+    made = ledger(3)
+    other = "00000000-0000-4000-8000-0000000000bb"
+    made.parts[1].genesis = made.parts[1].genesis.model_copy(update={"ledger_id": other})
+    return Planted(made.records(), Invariant.I7, 1, None)
+
+
 def changed_token_of_a_lease() -> Planted:
     records, journal = ledger().records(), JOURNAL
     headers = tuple((name, b"00" * 16 if name == "token" else value) for name, value in records[journal][1].headers)
@@ -482,6 +489,7 @@ PLANTS: list[Callable[[], Planted]] = [
     changed_byte_in_an_outcome,
     changed_byte_in_config,
     changed_byte_in_the_genesis,
+    genesis_of_another_ledger,
     changed_token_of_a_lease,
     lost_block,
     answers_in_another_order,
