@@ -50,6 +50,8 @@ class Stories:
     """What happened in all of them."""
 
     of: dict[WorkerGap, Story]
+    in_turn: list[Story]
+    """Of one more partition, whose owners were killed in each of the gaps, one after the other."""
     predecessor: Ended
     successor: Ended
     report: Report
@@ -61,7 +63,7 @@ def stories(kafka: str, postgres: str, tmp_path_factory: pytest.TempPathFactory)
 
 
 async def tell(kafka: str, postgres: str, folder: Path) -> Stories:
-    async with ledger(kafka, postgres, len(GAPS)) as here:
+    async with ledger(kafka, postgres, len(GAPS) + 1) as here:
         predecessor = await leave_unpublished(here, folder)
         strict = DEFAULT_BUNDLE.model_copy(update={"version": "kills-2"})
         await publish_bundle(kafka, here.prefix, orjson.dumps(strict.model_dump(mode="json", exclude_none=True)))
@@ -73,12 +75,18 @@ async def tell(kafka: str, postgres: str, folder: Path) -> Stories:
             async with limit:
                 return await kill_in(here, folder, partition, gap)
 
-        told = await asyncio.gather(*(one(p, gap) for p, gap in enumerate(GAPS)))
+        in_turn, told = await asyncio.gather(
+            kill_in_turn(here, folder), asyncio.gather(*(one(p, gap) for p, gap in enumerate(GAPS)))
+        )
         successor, report = await go_on(here, folder)
-        for p, story in enumerate(told):
+        for p, story in enumerate([*told, in_turn[-1]]):
             story.after, story.booked, story.sent = await here.see(p), await here.booked(p), here.sent[p]
         return Stories(
-            of=dict(zip(GAPS, told, strict=True)), predecessor=predecessor, successor=successor, report=report
+            of=dict(zip(GAPS, told, strict=True)),
+            in_turn=in_turn,
+            predecessor=predecessor,
+            successor=successor,
+            report=report,
         )
 
 
@@ -100,9 +108,18 @@ async def leave_unpublished(here: Ledger, folder: Path) -> Ended:
 
 async def kill_in(here: Ledger, folder: Path, partition: int, gap: WorkerGap) -> Story:
     before = await here.see(partition)
-    running = Running(folder, f"{partition}", work_until_killed, work_of(here, frozenset({partition})), gap)
+    running = Running(folder, f"{partition} {gap.name}", work_until_killed, work_of(here, frozenset({partition})), gap)
     killed = await running.ended()
     return Story(killed=killed, before=before, behind=await here.see(partition))
+
+
+async def kill_in_turn(here: Ledger, folder: Path) -> list[Story]:
+    """One process after the other, each with something new to decide."""
+    told: list[Story] = []
+    for turn, gap in enumerate(GAPS):
+        await here.send(len(GAPS), more(here, len(GAPS), turn))
+        told.append(await kill_in(here, folder, len(GAPS), gap))
+    return told
 
 
 async def go_on(here: Ledger, folder: Path) -> tuple[Ended, Report]:
@@ -178,6 +195,13 @@ def third(here: Ledger, p: int) -> list[Outgoing]:
     ]
 
 
+def more(here: Ledger, p: int, turn: int) -> list[Outgoing]:
+    return [
+        here.request(here.payer(p), "deposit", f"d-turn-{turn}", amount_minor=2, currency="EUR", rail="sepa"),
+        here.request(here.payer(p), "transfer", f"t-turn-{turn}", amount_minor=1, currency="EUR", payee=here.payee(p)),
+    ]
+
+
 def fourth(here: Ledger, p: int) -> list[Outgoing]:
     return [
         here.request(here.payer(p), "withdraw", "w-4", amount_minor=13, currency="EUR", rail="sepa"),
@@ -188,6 +212,14 @@ def fourth(here: Ledger, p: int) -> list[Outgoing]:
 BALANCES = (1_000 - 5 - 7 - 30 + 100 - 11 - 40 - 13 + 1, 30 + 40 - 1)
 
 
+SAID = [
+    *["accepted"] * 4,
+    *["accepted"] * 2,
+    *["accepted", "accepted", "accepted replayed", "declined insufficient_funds", "rejected malformed", "accepted"],
+    *["accepted"] * 2,
+]
+
+
 @pytest.mark.parametrize("gap", GAPS, ids=lambda gap: gap.name)
 def test_a_worker_killed_between_two_steps_loses_and_doubles_nothing(gap: WorkerGap, stories: Stories) -> None:
     story, partition = stories.of[gap], GAPS.index(gap)
@@ -195,7 +227,9 @@ def test_a_worker_killed_between_two_steps_loses_and_doubles_nothing(gap: Worker
     leaves_its_traces(gap, story)
     assert stories.successor.pid not in {story.killed.pid, stories.predecessor.pid}
     assert failures_in(stories.report, partition) == []
-    everything_is_there_once(story)
+    outcomes, balances = everything_is_there_once(story)
+    assert balances == BALANCES
+    assert [said(outcome) for outcome in outcomes] == SAID
 
 
 def leaves_its_traces(gap: WorkerGap, story: Story) -> None:
@@ -219,8 +253,11 @@ def share(published: set[int], of: set[int]) -> Share:
             return "all" if found == len(of) else "some"
 
 
-def everything_is_there_once(story: Story) -> None:
-    """Every request was answered once and had one effect; readers of ``outcomes`` saw that in the order of seq."""
+def everything_is_there_once(story: Story) -> tuple[list[Outcome], tuple[int, ...]]:
+    """Every request was answered once and had one effect; readers of ``outcomes`` saw that in the order of seq.
+
+    Returns what they saw, and the balances of payer and payee.
+    """
     after, booked = story.after, story.booked
     assert after is not None
     assert booked is not None
@@ -229,18 +266,21 @@ def everything_is_there_once(story: Story) -> None:
     assert list(dict.fromkeys(input_of(record) for record in after.outcomes)) == list(range(story.sent))
     effective = [o for o in outcomes if o.status == "accepted" and not o.replayed and o.type != "open_account"]
     assert booked.entries == {str(o.request_id): 1 for o in effective}
-    assert booked.balances == BALANCES
-    assert [said(o) for o in outcomes] == [
-        *["accepted"] * 4,
-        *["accepted"] * 2,
-        *["accepted", "accepted", "accepted replayed", "declined insufficient_funds", "rejected malformed", "accepted"],
-        *["accepted"] * 2,
-    ]
+    return outcomes, booked.balances
 
 
 def said(outcome: Outcome) -> str:
     """In one line."""
     return " ".join(filter(None, (outcome.status, outcome.reason, "replayed" if outcome.replayed else None)))
+
+
+def test_a_partition_whose_owners_are_killed_in_every_gap_in_turn_loses_and_doubles_nothing(stories: Stories) -> None:
+    assert [story.killed for story in stories.in_turn if not story.killed.was_killed] == []
+    turns = len({story.killed.pid for story in stories.in_turn})
+    assert turns == len(GAPS)
+    assert failures_in(stories.report, len(GAPS)) == []
+    _, balances = everything_is_there_once(stories.in_turn[-1])
+    assert balances == (BALANCES[0] + 2 * turns - turns, BALANCES[1] + turns)
 
 
 def test_the_ledger_is_proved_right_after_all_those_kills(stories: Stories) -> None:
