@@ -33,7 +33,9 @@ def next_message(draw: st.DrawFn, world: World, number: int) -> Message:
     position = world.reader.position
     current = chr(position.token[0]) if position.epoch else "a"
     kind = draw(
-        st.sampled_from([*["block"] * 6, *["lease"] * 3, "again", "again", "genesis", "any", "any", "old", "newer"])
+        st.sampled_from(
+            [*["block"] * 6, *["lease"] * 3, "again", "again", "genesis", "any", "any", "old", "old", "newer"]
+        )
     )
     message: Message
     match kind:
