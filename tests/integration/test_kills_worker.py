@@ -30,7 +30,7 @@ AT_ONCE = 4
 """Processes beside each other."""
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Story:
     """What happened in one partition."""
 
@@ -39,19 +39,26 @@ class Story:
     """When the killed process was started."""
     behind: Seen
     """When it was dead."""
-    after: Seen | None = None
-    """When its successor was done."""
-    sent: int = 0
-    booked: Booked | None = None
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Aftermath:
+    """What there is of one partition when the successor is done."""
+
+    sent: int
+    seen: Seen
+    booked: Booked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stories:
     """What happened in all of them."""
 
     of: dict[WorkerGap, Story]
-    in_turn: list[Story]
-    """Of one more partition, whose owners were killed in each of the gaps, one after the other."""
+    in_turn: list[Ended]
+    """The owners of one more partition, killed in each of the gaps, one after the other."""
+    after: list[Aftermath]
+    """Of each partition."""
     predecessor: Ended
     successor: Ended
     report: Report
@@ -79,11 +86,13 @@ async def tell(kafka: str, postgres: str, folder: Path) -> Stories:
             kill_in_turn(here, folder), asyncio.gather(*(one(p, gap) for p, gap in enumerate(GAPS)))
         )
         successor, report = await go_on(here, folder)
-        for p, story in enumerate([*told, in_turn[-1]]):
-            story.after, story.booked, story.sent = await here.see(p), await here.booked(p), here.sent[p]
+        after = [
+            Aftermath(sent=here.sent[p], seen=await here.see(p), booked=await here.booked(p)) for p in sorted(here.all)
+        ]
         return Stories(
             of=dict(zip(GAPS, told, strict=True)),
             in_turn=in_turn,
+            after=after,
             predecessor=predecessor,
             successor=successor,
             report=report,
@@ -108,18 +117,22 @@ async def leave_unpublished(here: Ledger, folder: Path) -> Ended:
 
 async def kill_in(here: Ledger, folder: Path, partition: int, gap: WorkerGap) -> Story:
     before = await here.see(partition)
-    running = Running(folder, f"{partition} {gap.name}", work_until_killed, work_of(here, frozenset({partition})), gap)
-    killed = await running.ended()
+    killed = await kill(here, folder, partition, gap)
     return Story(killed=killed, before=before, behind=await here.see(partition))
 
 
-async def kill_in_turn(here: Ledger, folder: Path) -> list[Story]:
+async def kill_in_turn(here: Ledger, folder: Path) -> list[Ended]:
     """One process after the other, each with something new to decide."""
-    told: list[Story] = []
+    killed: list[Ended] = []
     for turn, gap in enumerate(GAPS):
         await here.send(len(GAPS), more(here, len(GAPS), turn))
-        told.append(await kill_in(here, folder, len(GAPS), gap))
-    return told
+        killed.append(await kill(here, folder, len(GAPS), gap))
+    return killed
+
+
+async def kill(here: Ledger, folder: Path, partition: int, gap: WorkerGap) -> Ended:
+    name = f"{partition} {gap.name}"
+    return await Running(folder, name, work_until_killed, work_of(here, frozenset({partition})), gap).ended()
 
 
 async def go_on(here: Ledger, folder: Path) -> tuple[Ended, Report]:
@@ -227,8 +240,8 @@ def test_a_worker_killed_between_two_steps_loses_and_doubles_nothing(gap: Worker
     leaves_its_traces(gap, story)
     assert stories.successor.pid not in {story.killed.pid, stories.predecessor.pid}
     assert failures_in(stories.report, partition) == []
-    outcomes, balances = everything_is_there_once(story)
-    assert balances == BALANCES
+    outcomes = everything_is_there_once(stories.after[partition])
+    assert stories.after[partition].booked.balances == BALANCES
     assert [said(outcome) for outcome in outcomes] == SAID
 
 
@@ -253,20 +266,17 @@ def share(published: set[int], of: set[int]) -> Share:
             return "all" if found == len(of) else "some"
 
 
-def everything_is_there_once(story: Story) -> tuple[list[Outcome], tuple[int, ...]]:
+def everything_is_there_once(after: Aftermath) -> list[Outcome]:
     """Every request was answered once and had one effect; readers of ``outcomes`` saw that in the order of seq.
 
-    Returns what they saw, and the balances of payer and payee.
+    Returns what they saw.
     """
-    after, booked = story.after, story.booked
-    assert after is not None
-    assert booked is not None
-    outcomes = after.first_occurrences
-    assert [o.seq for o in outcomes] == sorted(after.answers)
-    assert list(dict.fromkeys(input_of(record) for record in after.outcomes)) == list(range(story.sent))
+    outcomes = after.seen.first_occurrences
+    assert [o.seq for o in outcomes] == sorted(after.seen.answers)
+    assert list(dict.fromkeys(input_of(record) for record in after.seen.outcomes)) == list(range(after.sent))
     effective = [o for o in outcomes if o.status == "accepted" and not o.replayed and o.type != "open_account"]
-    assert booked.entries == {str(o.request_id): 1 for o in effective}
-    return outcomes, booked.balances
+    assert after.booked.entries == {str(o.request_id): 1 for o in effective}
+    return outcomes
 
 
 def said(outcome: Outcome) -> str:
@@ -275,12 +285,12 @@ def said(outcome: Outcome) -> str:
 
 
 def test_a_partition_whose_owners_are_killed_in_every_gap_in_turn_loses_and_doubles_nothing(stories: Stories) -> None:
-    assert [story.killed for story in stories.in_turn if not story.killed.was_killed] == []
-    turns = len({story.killed.pid for story in stories.in_turn})
+    assert [killed for killed in stories.in_turn if not killed.was_killed] == []
+    turns = len({killed.pid for killed in stories.in_turn})
     assert turns == len(GAPS)
     assert failures_in(stories.report, len(GAPS)) == []
-    _, balances = everything_is_there_once(stories.in_turn[-1])
-    assert balances == (BALANCES[0] + 2 * turns - turns, BALANCES[1] + turns)
+    everything_is_there_once(stories.after[-1])
+    assert stories.after[-1].booked.balances == (BALANCES[0] + 2 * turns - turns, BALANCES[1] + turns)
 
 
 def test_the_ledger_is_proved_right_after_all_those_kills(stories: Stories) -> None:
