@@ -131,8 +131,8 @@ MUTATIONS: Final = (
     Mutation(
         bug="the input position is not advanced",
         file=EVOLVE,
-        old="    book.next_offset[topic] = offset + 1",
-        new="    pass",
+        old="            book.next_offset[event.topic] = event.offset + 1\n            _apply(book, event)",
+        new="            _apply(book, event)",
         tests=("tests/engine/test_evolve.py",),
     ),
     Mutation(
