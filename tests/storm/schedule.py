@@ -13,11 +13,11 @@ WORKERS: Final = 3
 SINKS: Final = 2
 CALM_S: Final = 5.0
 """Traffic without faults at the beginning: the rate that this machine shows undisturbed is measured here."""
-SPACING_S: Final = (1.5, 5.0)
+SPACING_S: Final = (0.5, 3.0)
 """From the end of one fault to the beginning of the next. What a fault sets off goes on meanwhile."""
-PAUSE_BEYOND_SESSION_S: Final = (1.0, 4.0)
+PAUSE_BEYOND_SESSION_S: Final = (0.5, 2.5)
 DOWN_S: Final = (0.2, 3.0)
-RESERVED_S: Final = 6.0
+RESERVED_S: Final = 5.0
 """What a fault takes on average, its spacing included: so many seconds of traffic make one fault."""
 AIMED_SHARE: Final = 0.5
 """Of the faults after the first of each kind, which are all aimed."""
