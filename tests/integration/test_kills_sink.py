@@ -79,7 +79,7 @@ async def tell(kafka: str, postgres: str, folder: Path) -> Stories:
             return Stories(
                 of=of,
                 successor=successor,
-                seen={gap: await here.see(p) for p, gap in enumerate(GAPS)},
+                seen=dict(zip(GAPS, await here.see_all(), strict=True)),
                 booked={gap: await here.booked(p) for p, gap in enumerate(GAPS)},
                 stored={gap: await stored(connection, p) for p, gap in enumerate(GAPS)},
                 report=await verify(kafka, here.prefix, here.dsn),

@@ -87,7 +87,8 @@ async def tell(kafka: str, postgres: str, folder: Path) -> Stories:
         )
         successor, report = await go_on(here, folder)
         after = [
-            Aftermath(sent=here.sent[p], seen=await here.see(p), booked=await here.booked(p)) for p in sorted(here.all)
+            Aftermath(sent=here.sent[p], seen=seen, booked=await here.booked(p))
+            for p, seen in enumerate(await here.see_all())
         ]
         return Stories(
             of=dict(zip(GAPS, told, strict=True)),
@@ -144,8 +145,7 @@ async def go_on(here: Ledger, folder: Path) -> tuple[Ended, Report]:
     sink = Sink(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn, membership=StaticMembership(here.all))
     sinking = asyncio.create_task(sink.run(stop))
     try:
-        waiting = set(here.all)
-        await until(lambda: all_answered(here, waiting))
+        await until(here.all_answered)
         successor.terminate()
         ended = await successor.ended()
         await until(lambda: all_booked(here))
@@ -157,15 +157,6 @@ async def go_on(here: Ledger, folder: Path) -> tuple[Ended, Report]:
 
 async def reached(here: Ledger, topic: str, ends: list[int]) -> bool:
     return all(end >= ends[p] for p, end in (await here.ends(topic)).items())
-
-
-async def all_answered(here: Ledger, waiting: set[int]) -> bool:
-    """Look at those that still wait."""
-    for p in sorted(waiting):
-        if len({input_of(record) for record in (await here.see(p)).outcomes}) < here.sent[p]:
-            return False
-        waiting.remove(p)
-    return True
 
 
 async def all_booked(here: Ledger) -> bool:

@@ -96,12 +96,41 @@ class Ledger:
 
     async def see(self, partition: int) -> Seen:
         """Look at the partition."""
+        async with self._looking() as consumer:
+            return await self._see(consumer, partition)
+
+    async def see_all(self) -> list[Seen]:
+        """Look at every partition."""
+        async with self._looking() as consumer:
+            return [await self._see(consumer, p) for p in range(self.partitions)]
+
+    async def all_answered(self) -> bool:
+        """Whether the last outcome of each partition answers the last request that was sent to it."""
+        places = [Partition(self.topics.outcomes, p) for p in range(self.partitions)]
+        async with self._looking() as consumer:
+            ends = await consumer.end_offsets(places)
+            if not all(ends.values()):
+                return False
+            consumer.assign(places)
+            for place in places:
+                consumer.seek(place, ends[place] - 1)
+            last: dict[int, int] = {}
+            while len(last) < len(places):
+                for place, records in (await consumer.poll(timeout_ms=1_000)).items():
+                    last[place.number] = input_of(records[-1])
+        return all(last[p] == sent - 1 for p, sent in enumerate(self.sent))
+
+    @asynccontextmanager
+    async def _looking(self) -> AsyncIterator[Consumer]:
         consumer = await Consumer.start(self.kafka, "kills", Isolation.COMMITTED)
         try:
-            journal = await read_to_end(consumer, Partition(self.topics.journal, partition), 0)
-            outcomes = await read_to_end(consumer, Partition(self.topics.outcomes, partition), 0)
+            yield consumer
         finally:
             await consumer.close()
+
+    async def _see(self, consumer: Consumer, partition: int) -> Seen:
+        journal = await read_to_end(consumer, Partition(self.topics.journal, partition), 0)
+        outcomes = await read_to_end(consumer, Partition(self.topics.outcomes, partition), 0)
         leases, blocks = 0, list[tuple[int, ...]]()
         for record in journal:
             match decode_headers(record.headers):
@@ -122,11 +151,8 @@ class Ledger:
 
     async def ends(self, topic: str) -> dict[int, int]:
         """The end of each partition of *topic*."""
-        consumer = await Consumer.start(self.kafka, "kills", Isolation.COMMITTED)
-        try:
+        async with self._looking() as consumer:
             found = await consumer.end_offsets([Partition(topic, p) for p in range(self.partitions)])
-        finally:
-            await consumer.close()
         return {partition.number: end for partition, end in found.items()}
 
     async def stored(self) -> dict[int, int]:
