@@ -5,7 +5,7 @@ ARGS ?=
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test storm lint format lock
+.PHONY: help venv demo bench test storm lint format lock
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/'
@@ -21,6 +21,10 @@ test: venv ## run every test, on real Kafka and Postgres (ARGS="tests/engine -x"
 
 storm: venv ## kill and freeze everything while clients send, then prove it (SEED=7 ARGS="--seconds 300")
 	@$(BIN)/python -m tests.storm --seed $(SEED) $(ARGS)
+
+bench: venv ## measure Ledgerline beside a SQL function and a Faust application (ARGS="--rounds 1 --seconds 5")
+	@$(BIN)/python -c "import faust" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check "faust-streaming==0.15.3"
+	@$(BIN)/python -m bench $(ARGS)
 
 lint: venv ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check

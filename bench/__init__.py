@@ -1,0 +1,1 @@
+"""What Ledgerline costs and how fast it is, measured beside what a user would do instead. Run it with `make bench`."""

@@ -1,0 +1,140 @@
+"""The numbers of docs/performance.md, written from bench/results/result.json.
+
+python -m bench.page
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[1]
+RESULT: Final = ROOT / "bench" / "results" / "result.json"
+PAGE: Final = ROOT / "docs" / "performance.md"
+BEGIN: Final = "<!-- numbers: written by `python -m bench.page` from bench/results/result.json -->"
+END: Final = "<!-- end of numbers -->"
+
+WAYS: Final = {
+    "ledgerline": "(c) Ledgerline: request produced → decided → rows in Postgres",
+    "conventional_synchronous_commit_on": "(a) SQL function, `synchronous_commit` on",
+    "conventional_synchronous_commit_off": "(a) SQL function, `synchronous_commit` off",
+    "faust": "(b) Faust application (answers in Kafka, no rows)",
+}
+GOALS: Final = {"conventional_synchronous_commit_on": 3.0, "faust": 8.0}
+
+
+def update_page() -> None:
+    """Put the numbers between the marks of the page."""
+    text = PAGE.read_text()
+    PAGE.write_text(with_numbers(text, json.loads(RESULT.read_text())))
+
+
+def with_numbers(text: str, found: Mapping[str, Any]) -> str:
+    """Return the page *text* with the numbers of *found*; raises ValueError if the marks are missing."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{PAGE}: expected the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n{numbers(found)}\n\n{END}{after}"
+
+
+def numbers(found: Mapping[str, Any]) -> str:
+    """Everything that was measured, as Markdown."""
+    parts = [_where(found), _throughput(found), _ratios(found), _cpu(found), _latency(found), _memory(found)]
+    return "\n\n".join(parts)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
+    lines = [_row(head), _row(["---"] + ["---:"] * (len(head) - 1)), *map(_row, rows)]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _where(found: Mapping[str, Any]) -> str:
+    machine, setting, load = found["machine"], found["setting"], found["load_average"]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return (
+        f"Measured {found['date']} at commit `{found['commit']}` on {machine['cores']} × {machine['cpu']},"
+        f" {machine['memory_gib']} GiB, {machine['system']}; a sync of the disk takes {machine['fdatasync_ms']} ms"
+        f" (median). Load average before {load['before'][0]}, after {load['after'][0]}. {versions}."
+        f" {setting['rounds']} rounds of {setting['seconds']} s each way, {setting['accounts']:,} accounts,"
+        f" {setting['partitions']} partitions, {setting['workers']} workers, {setting['sinks']} sink;"
+        f" pgbench with {setting['pgbench_clients']} clients. Everything, the load generators included, shared this machine."
+    )
+
+
+def _throughput(found: Mapping[str, Any]) -> str:
+    rows = [
+        [WAYS[way], f"{each['median']:,.0f}", f"{each['lowest']:,.0f} to {each['highest']:,.0f}"]
+        for way, each in found["throughput"]["per_second"].items()
+    ]
+    return "### Throughput\n\n" + table(["way", "payments/s (median)", "lowest to highest round"], rows)
+
+
+def _ratios(found: Mapping[str, Any]) -> str:
+    rows = []
+    for name, ratio in found["ratios"].items():
+        way = name.removeprefix("ratio_to_")
+        goal = f"≥ {GOALS[way]:.0f}" if way in GOALS else "–"
+        rows.append([WAYS[way], f"{ratio['median']:.2f} ×", f"{ratio['lowest']:.2f} to {ratio['highest']:.2f}", goal])
+    head = ["Ledgerline against", "ratio of medians", "ratios of the rounds", "goal"]
+    return f"### Ratios\n\n{table(head, rows)}\n\nNext to each ratio belongs: {found['durability']}"
+
+
+def _cpu(found: Mapping[str, Any]) -> str:
+    rows = []
+    for way, costs in found["throughput"]["cpu_us_per_transaction"].items():
+        parts = ", ".join(f"{name} {cost:.0f}" for name, cost in costs.items() if name != "sum")
+        rows.append([WAYS[way], f"{costs['sum']:.0f}", parts])
+    return "### CPU\n\n" + table(["way", "CPU µs per payment", "of which"], rows)
+
+
+def _latency(found: Mapping[str, Any]) -> str:
+    rows = []
+    for rate, each in found["latency"].items():
+        late = sum(run["late_sends"] for run in each["runs"])
+        sent = sum(run["sent"] for run in each["runs"])
+        unanswered = sum(run["unanswered"] for run in each["runs"])
+        broker, due = each["from_broker_ms"], each["from_schedule_ms"]
+        rows.append(
+            [
+                f"{int(rate):,}/s",
+                *(f"{broker[name]['median']:.0f}" for name in ("p50", "p90", "p99", "p99.9", "max")),
+                f"{broker['p99']['lowest']:.0f} to {broker['p99']['highest']:.0f}",
+                f"{due['p50']['median']:.0f} / {due['p99']['median']:.0f}",
+                f"{late:,} of {sent:,}",
+                f"{unanswered:,}",
+            ]
+        )
+    head = [
+        "rate",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "max",
+        "p99 of the runs",
+        "from due time p50 / p99",
+        "sent late",
+        "unanswered",
+    ]
+    return f"### Latency in ms, broker's timestamp of the request to that of the outcome\n\n{table(head, rows)}"
+
+
+def _memory(found: Mapping[str, Any]) -> str:
+    memory = found["memory"]
+    rows = [
+        ["account, opened", f"{memory['bytes_per_account_opened']:,.0f} B"],
+        ["account that has paid (limits, score, near-duplicates)", f"{memory['bytes_per_account_active']:,.0f} B"],
+        ["remembered request", f"{memory['bytes_per_remembered_request']:,.0f} B"],
+        ["CPU of the engine alone, per decision", f"{memory['engine_cpu_us_per_decision']:,.0f} µs"],
+    ]
+    return f"### Memory of a worker\n\n{table(['each', 'takes'], rows)}"
+
+
+if __name__ == "__main__":
+    update_page()
