@@ -78,8 +78,11 @@ async def find_original(seq: int, originals: Originals, writer: Writer, services
         try:
             body = await originals.read(seq, writer.position, writer.index)
         except LogUnavailable as error:
+            originals.trouble = str(error)
             structlog.get_logger(__name__).warning(
                 "an original could not be read; trying again", seq=seq, error=str(error)
             )
             await services.sleep(MIN_BACKOFF_S)
+        else:
+            originals.trouble = None
     return body

@@ -15,7 +15,8 @@ RANK: Final[tuple[InputName, InputName]] = ("transfers", "requests")
 """Of two records with the same timestamp the earlier named goes first."""
 
 MAX_BUFFERED: Final = 4_000
-"""Records per partition that wait here; above it nothing more is fetched. One fetch adds at most 1 MiB per input."""
+"""Records of one input that wait here: from there on no more of it are read until some are taken, as while the other
+input cannot be reached. One read adds at most one fetch, which is 1 MiB."""
 
 FETCH_EVERYTHING: Final = 100_000
 
@@ -72,6 +73,10 @@ class Heads:
     def empty(self, name: InputName) -> bool:
         """Whether nothing of *name* waits here."""
         return not self._waiting[name]
+
+    def room(self, name: InputName) -> bool:
+        """Whether more of *name* may be read."""
+        return len(self._waiting[name]) < MAX_BUFFERED
 
     def waiting(self) -> int:
         """How many records wait here."""
@@ -159,8 +164,9 @@ class KafkaInputs:
     async def _fetch(self, wait_ms: int) -> None:
         assert self._consumer is not None, "start comes first"
         consumer, heads = self._consumer, self._heads
+        wanted = [place for name, place in self._places.items() if heads.room(name)]
         try:
-            found = await consumer.poll(timeout_ms=wait_ms)
+            found = await consumer.poll(*wanted, timeout_ms=wait_ms)
         except OffsetOutOfRange as error:
             raise Halt(
                 f"the records at the position in the journal are gone: {error}; requests were deleted before they were "

@@ -112,8 +112,12 @@ class Owner:
 
     def _troubles(self) -> dict[str, object]:
         """Failures that are being retried right now."""
-        journal = self._held.writer.trouble if self._held is not None else None
-        found = {"journal": journal, "outcomes": self._services.publisher.trouble}
+        held = self._held
+        found = {
+            "journal": held.writer.trouble if held is not None else None,
+            "originals": held.originals.trouble if held is not None else None,
+            "outcomes": self._services.publisher.trouble(self._outcomes),
+        }
         return {name: trouble for name, trouble in found.items() if trouble is not None}
 
     async def run(self) -> None:

@@ -32,9 +32,8 @@ log = structlog.get_logger(__name__)
 class Publisher(Protocol):
     """Where outcomes go."""
 
-    @property
-    def trouble(self) -> str | None:
-        """Why the last attempt failed; None when it did not."""
+    def trouble(self, to: Partition) -> str | None:
+        """Why the last attempt to publish to *to* failed; None when it did not."""
 
     async def publish(self, to: Partition, records: Sequence[Outgoing]) -> None:
         """Return when *records* are acknowledged, in order; I/O trouble is retried without end. Raises Halt."""
@@ -54,12 +53,11 @@ class KafkaPublisher:
         self._kafka = kafka
         self._producer: Producer | None = None
         self._changing = asyncio.Lock()
-        self._trouble: str | None = None
+        self._troubles: dict[Partition, str] = {}
 
-    @property
-    def trouble(self) -> str | None:
+    def trouble(self, to: Partition) -> str | None:
         """See ``Publisher``."""
-        return self._trouble
+        return self._troubles.get(to)
 
     async def publish(self, to: Partition, records: Sequence[Outgoing]) -> None:
         """See ``Publisher``."""
@@ -74,11 +72,11 @@ class KafkaPublisher:
             except RecordTooLarge as error:
                 raise Halt(f"an outcome that the topic does not take: {error}", topic=str(to), offset=None) from error
             except KafkaFailure as error:
-                self._trouble = str(error)
+                self._troubles[to] = str(error)
                 log.warning("publication failed; sending again", partition=to.number, error=str(error))
                 await self._replace(producer)
             else:
-                self._trouble = None
+                self._troubles.pop(to, None)
                 return
             await asyncio.sleep(delay_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter
             delay_s = min(2 * delay_s, MAX_BACKOFF_S)

@@ -73,6 +73,7 @@ class Originals:
 
     def __init__(self, log: Log, state: State) -> None:
         self._log, self._state = log, state
+        self.trouble: str | None = None  # why a look-up is being tried again
         self._allowance, self._refilled = float(LOOKUPS_PER_S), time.monotonic()
         self.lookups = 0
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -82,6 +81,7 @@ class Worker:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._assigned: frozenset[int] | None = None  # None until the first assignment
         self._stop = asyncio.Event()
+        self._owner_ended = asyncio.Event()
         self._services: Services | None = None
 
     def stop(self) -> None:
@@ -127,9 +127,11 @@ class Worker:
             await _end([member])
             await replies.drain(REPLIES_TIMEOUT_S)
         finally:
-            await _end([member, *helpers, *self._tasks.values()])
+            defects = await _end([member, *helpers, *self._tasks.values()])
             await replies.close()
             await publisher.close()
+        if defects:
+            raise defects[0]
         if any(owner.status.phase is Phase.HALTED for owner in self._owners.values()):
             return HALTED
         return DRAINED if drained else UNREACHABLE
@@ -186,13 +188,16 @@ class Worker:
 
     def _changed(self, assigned: frozenset[int]) -> None:
         """The assignment is now this. Called by the membership; does not fail or wait."""
+        if self._stop.is_set():  # nothing is taken while the rest is given back
+            return
         assert self._services is not None
         log.info("assigned", partitions=sorted(assigned))
         self._assigned = assigned
         for number in assigned:
             if number not in self._owners:
                 owner = self._owners[number] = self.new_owner(number, self._services)
-                self._tasks[number] = asyncio.create_task(owner.run(), name=f"owner-{number}")
+                task = self._tasks[number] = asyncio.create_task(owner.run(), name=f"owner-{number}")
+                task.add_done_callback(lambda _: self._owner_ended.set())
         for number, owner in self._owners.items():
             if number in assigned:
                 owner.assign()
@@ -208,12 +213,23 @@ class Worker:
         return {number: position for number, position in found if position is not None}
 
     async def _until_stopped(self, helpers: list[asyncio.Task[None]]) -> None:
-        """Return after ``stop``; raise what ended a helper, which should never end by itself."""
+        """Return after ``stop``; raise what ended a helper or an owner, which should never end by themselves.
+
+        Else a partition whose owner is gone would stay assigned to this process, look owned, and be decided by nobody.
+        """
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         try:
-            done, _ = await asyncio.wait([stopping, *helpers], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            while not stopping.done():
+                ended = asyncio.create_task(self._owner_ended.wait(), name="owner ended")
+                await asyncio.wait([stopping, ended, *helpers], return_when=asyncio.FIRST_COMPLETED)
+                ended.cancel()
+                self._owner_ended.clear()
+                if self._stop.is_set():
+                    return
+                working = [task for p, task in self._tasks.items() if self._owners[p].status.halted is None]
+                for task in (*helpers, *working):
+                    if task.done():
+                        _refuse_end(task)
         finally:
             stopping.cancel()
 
@@ -229,10 +245,14 @@ class Worker:
         return not late
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel and await *tasks*."""
+def _refuse_end(task: asyncio.Task[None]) -> NoReturn:
+    """Raises what ended *task*, which should still run."""
+    problem = None if task.cancelled() else task.exception()
+    raise problem or RuntimeError(f"{task.get_name()}: expected it to run until the worker stops, it ended")
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> list[Exception]:
+    """Cancel and await *tasks*; what they raised."""
     for task in tasks:
         task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    return [end for end in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(end, Exception)]

@@ -108,7 +108,7 @@ class Writer:
     ) -> None:
         self.index = SeqIndex()
         self.retakes = 0  # how often I/O trouble made it wait and take again
-        self.trouble: str | None = None  # why the partition is not ready: the last I/O error, until a lease is won
+        self.trouble: str | None = None  # why the partition is not ready: the last I/O error, until it is overcome
         self._follower, self._reader, self._log = follower, follower.reader, follower.log
         self._owner, self._fold, self._token, self._chance, self._sleep = owner, fold, token, chance, sleep
         self._phase = _Phase.WARM
@@ -231,15 +231,17 @@ class Writer:
             await self._fold_lease(headers, await self._send_lease(headers))
 
         await self._with_patience(attempt)
-        self.trouble = None
 
     async def _with_patience(self, step: Callable[[], Awaitable[T]]) -> T:
         delay_s = MIN_BACKOFF_S
         while True:
             try:
-                return await step()
+                done = await step()
             except LogUnavailable as error:
                 delay_s = await self._back_off(error, delay_s)
+            else:
+                self.trouble = None
+                return done
 
     async def _back_off(self, error: LogUnavailable, delay_s: float) -> float:
         """Wait about *delay_s*; the next delay."""

@@ -1,12 +1,15 @@
-"""Which record is next: the order of two inputs."""
+"""Which record is next: the order of two inputs, and how many wait."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.inputs import Heads, InputName
-from streams.kafka import LOG_APPEND_TIME, Record
+from streams.inputs import MAX_BUFFERED, Heads, InputName, KafkaInputs
+from streams.kafka import LOG_APPEND_TIME, Partition, Record
+from streams.topics import Topics
 
 
 def records(name: InputName, *times_ms: int, offset: int = 0) -> list[Record]:
@@ -75,3 +78,36 @@ def test_the_order_is_that_of_a_merge_by_time_and_rank_however_it_is_cut(
             found += some
     ranked = sorted([(at, 1, "requests") for at in requests] + [(at, 0, "transfers") for at in transfers])
     assert found == [(name, at) for at, _, name in ranked]
+
+
+class OneLeaderDown:
+    """A consumer of which the leader of ``transfers`` does not answer, while ``requests`` never ends."""
+
+    def __init__(self) -> None:
+        self.position_in_requests = 0
+
+    async def poll(self, *partitions: Partition, timeout_ms: int) -> dict[Partition, list[Record]]:  # noqa: ARG002
+        requests = Partition("t.requests", 0)
+        if partitions and requests not in partitions:
+            return {}
+        found = records("requests", *[1] * 1_500, offset=self.position_in_requests)
+        self.position_in_requests += len(found)
+        return {requests: found}
+
+    async def position(self, partition: Partition) -> int:
+        return self.position_in_requests if partition.topic == "t.requests" else 0
+
+    def last_stable_offset(self, partition: Partition) -> int | None:
+        return self.position_in_requests + 1_500 if partition.topic == "t.requests" else None
+
+    def high_water(self, partition: Partition) -> int | None:
+        return self.last_stable_offset(partition)
+
+
+async def test_an_input_that_cannot_be_reached_lets_only_so_many_records_of_the_other_wait() -> None:
+    inputs = KafkaInputs("nowhere", Topics("t."), 0)
+    consumer: Any = OneLeaderDown()
+    inputs._consumer = consumer
+    for _ in range(10):
+        assert await inputs.take(2_000, wait_ms=0) == []
+    assert MAX_BUFFERED <= consumer.position_in_requests < MAX_BUFFERED + 1_500

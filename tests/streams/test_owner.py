@@ -240,6 +240,22 @@ async def test_a_replay_of_what_no_cache_holds_reads_the_journal(monkeypatch: py
     assert world.metrics.replay_lookups._value.get() == 1
 
 
+async def test_while_an_original_cannot_be_read_the_partition_is_not_well_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streams.restore.CACHED_BODIES", 1)
+    world = await world_with("alice", "bob")
+    world.batch = 1
+    async with Running(world) as owner:
+        await until(lambda: len(world.publisher.outcomes) == 4, "4 outcomes")
+        world.broker.unavailable = 1.0
+        world.requests.append(world.requests[1]._replace(offset=4, timestamp_ms=START_MS + 9))
+        await until(lambda: "originals" in owner.plain() and not owner.well, "trouble")
+        world.broker.unavailable = 0.0
+        await until(lambda: len(world.publisher.outcomes) == 5, "5 outcomes")
+        await until(lambda: owner.well, "well again")
+
+
 async def test_an_outcome_that_the_journal_does_not_hold_halts_the_partition() -> None:
     world = await world_with("alice")
     async with Running(world):

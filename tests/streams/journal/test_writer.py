@@ -10,7 +10,8 @@ import pytest
 
 from streams.journal.errors import Diverged, Fenced, JournalLoss
 from streams.journal.framing import BlockBody, BlockHeaders, BlockTooLarge, Headers, LeaseHeaders, decode_headers
-from streams.journal.reading import Position
+from streams.journal.log import LogUnavailable
+from streams.journal.reading import Position, ValidBlock
 from streams.journal.simulated import Fate, SimulatedBroker, SimulatedLog
 from streams.journal.writer import Owned, Writer, chain_witness
 from tests.streams.journal.building import AT, WHERE, body, broker_with, follower, genesis, lease, numbers
@@ -409,6 +410,25 @@ async def test_io_trouble_backs_off_without_end_and_says_why() -> None:
     broker.unavailable = 1.0
     await a.take()
     assert a.waited_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0]
+    assert a.writer.trouble is None
+
+
+async def test_trouble_while_the_unpublished_blocks_are_looked_up_is_forgotten_when_they_are_found() -> None:
+    broker = broker_with()
+    a = await owner(broker)
+    a.state.append(1)
+    await a.writer.append(body(1), count=1, at=AT + 1)  # and its publication is not acknowledged
+    a.writer.release()
+    look_up, failures = a.writer._block_with, [LogUnavailable("no answer")]
+
+    async def fails_once(seq: int) -> ValidBlock:
+        if failures:
+            raise failures.pop()
+        return await look_up(seq)
+
+    a.writer._block_with = fails_once  # type: ignore[method-assign]
+    owned = await a.writer.take()
+    assert [numbers(block) for block in owned.unpublished] == [[1]]
     assert a.writer.trouble is None
 
 
