@@ -25,4 +25,4 @@ async def test_killed_and_frozen_processes_and_servers_leave_a_proved_ledger_and
     told = io.StringIO()
     result = await run(Options(seed=SEED, seconds=SECONDS, keep=False), Console(file=told, width=200))
     assert not result.wrong, told.getvalue()
-    assert {hit.kind for hit in result.hits if hit.work} == set(Kind)
+    assert not result.missed, told.getvalue()

@@ -1,4 +1,4 @@
-"""``python -m tests.storm``: exit code 0 if everything held."""
+"""``python -m tests.storm``: exit code 0 if everything held, 1 if not, 2 if too few faults hit work in flight."""
 
 import argparse
 import asyncio
@@ -25,7 +25,7 @@ def main() -> int:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     console = Console(highlight=False, soft_wrap=True)
     result = asyncio.run(run(Options(seed=given.seed, seconds=given.seconds, keep=given.keep), console))
-    return 1 if result.wrong else 0
+    return 1 if result.wrong else 2 if result.missed else 0
 
 
 if __name__ == "__main__":

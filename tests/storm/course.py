@@ -50,10 +50,13 @@ class Options:
 
 @dataclass(slots=True)
 class Result:
-    """What a storm found. It passed if nothing is *wrong*."""
+    """What a storm found. It passed if nothing is *wrong*, and it did not miss too much."""
 
     hits: list[Hit] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    """Broken promises."""
+    missed: list[str] = field(default_factory=list)
+    """Why the storm was too weak to show anything."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -249,8 +252,8 @@ def _count(scene: Scene, result: Result, seconds: float, events: int) -> None:
     kinds = ", ".join(f"{kind} {met[kind]}/{number}" for kind, number in sorted(faults.items()))
     scene.say(f"faults that hit work in flight: {met.total()} of {len(result.hits)} (needed: {needed}); {kinds}")
     if met.total() < needed:
-        result.wrong.append(f"only {met.total()} of {len(result.hits)} faults hit work in flight, {needed} are needed")
-    result.wrong += [f"no {kind} hit work in flight" for kind in Kind if not met[kind]]
+        result.missed.append(f"only {met.total()} of {len(result.hits)} faults hit work in flight, {needed} are needed")
+    result.missed += [f"no {kind} hit work in flight" for kind in Kind if not met[kind]]
 
 
 async def _judged(scene: Scene, result: Result) -> None:
@@ -275,5 +278,7 @@ def _told(verdict: Verdict) -> str:
 def _tell(console: Console, options: Options, result: Result) -> None:
     for wrong in result.wrong:
         console.print(f"WRONG: {wrong}", markup=False, style="red")
-    verdict = "FAILED" if result.wrong else "passed"
+    for missed in result.missed:
+        console.print(f"TOO WEAK: {missed}", markup=False, style="yellow")
+    verdict = "FAILED" if result.wrong else "too weak" if result.missed else "passed"
     console.print(f"storm {verdict}: seed {options.seed}, {len(result.hits)} faults", markup=False)
