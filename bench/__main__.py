@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from bench.conventional import CLIENTS, SQL, Conventional, Durability
 from bench.describe import commit, load_average, machine, versions
-from bench.figures import Latencies, per_transaction_us, percentile, ratios, spread
+from bench.figures import per_transaction_us, percentile, ratios, spread
 from bench.latency import paced
 from bench.page import update_page
 from bench.parts import ROOT, WORKERS, Faust, FaustMissing, Ledger, Stage, addresses, upstream
@@ -31,8 +31,8 @@ WARM_UP_S: Final = 3.0
 MEMORY_ACCOUNTS: Final = 50_000
 SHARES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 FSYNC: Final = (
-    "Kafka acknowledges from memory: what a broker has acknowledged is not fsynced, and replication (here one broker, none)"
-    " is what protects it. PostgreSQL fsyncs its log before it acknowledges, unless synchronous_commit is off."
+    "Kafka acknowledges from memory: what a broker has acknowledged is not fsynced, and replication (here one broker,"
+    " so none) is what protects it. PostgreSQL fsyncs its log before it acknowledges, unless synchronous_commit is off."
 )
 
 

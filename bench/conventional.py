@@ -23,10 +23,10 @@ SCRIPT: Final = Path(__file__).with_name("conventional.pgbench")
 
 INSIDE: Final = (
     "SELECT * FROM accounts WHERE account IN (1, 2) ORDER BY account FOR NO KEY UPDATE",
-    "INSERT INTO payments VALUES (1, 'explained', 2, 100, 'accepted', NULL, 900, now())"
-    " ON CONFLICT (account, request_id) DO NOTHING",
-    "UPDATE accounts SET balance_minor = balance_minor + CASE account WHEN 1 THEN -100 ELSE 100 END"
-    " WHERE account IN (1, 2)",
+    """INSERT INTO payments VALUES (1, 'explained', 2, 100, 'accepted', NULL, 900, now())
+       ON CONFLICT (account, request_id) DO NOTHING""",
+    """UPDATE accounts SET balance_minor = balance_minor + CASE account WHEN 1 THEN -100 ELSE 100 END
+        WHERE account IN (1, 2)""",
     "INSERT INTO postings VALUES (1, 'explained', 1, -100, now()), (2, 'explained', 1, 100, now())",
     "SELECT pay('explained as a whole', 1, 2, 100)",
 )

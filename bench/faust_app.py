@@ -14,10 +14,12 @@ from typing import Any, Final
 
 import faust
 import orjson
+from faust.transport.producer import ProducerBuffer
 
 from bench.payments import DAILY_COUNT, DAILY_SUM_MINOR, PARTITIONS, PER_TRANSACTION_MINOR
 
 GIVEN: Final[dict[str, str]] = json.loads(os.environ["BENCH_FAUST"])
+ProducerBuffer.max_messages = 2_000  # its default of 100 makes the application wait for the brokers more often
 
 app = faust.App(
     GIVEN["run"],
@@ -34,12 +36,12 @@ app = faust.App(
 )
 requests = app.topic(f"{GIVEN['run']}.requests", key_serializer="raw", value_serializer="raw", partitions=PARTITIONS)
 outcomes = app.topic(f"{GIVEN['run']}.outcomes", key_serializer="raw", value_serializer="raw", partitions=PARTITIONS)
-accounts = app.Table("accounts", partitions=PARTITIONS, key_type=str, value_type=list)
-decided = app.Table("decided", partitions=PARTITIONS, key_type=str, value_type=list)
+accounts = app.Table("accounts", partitions=PARTITIONS)
+decided = app.Table("decided", partitions=PARTITIONS)
 
 
 def decide(request: dict[str, Any], day: str) -> list[Any]:
-    """``[status, reason, balance]``; the accounts are changed if it is accepted. An account: balance, day, sum, count."""
+    """``[status, reason, balance]``; changes the accounts if it is accepted. An account: balance, day, sum, count."""
     name, amount = request["account_id"], request["amount_minor"]
     payer = accounts.get(name)
     if request["type"] == "deposit":
@@ -61,7 +63,7 @@ def decide(request: dict[str, Any], day: str) -> list[Any]:
     return ["accepted", None, balance - amount]
 
 
-@app.agent(requests)
+@app.agent(requests)  # type: ignore[untyped-decorator]
 async def answer(stream: Any) -> AsyncIterator[None]:
     """One outcome per request."""
     async for event in stream.events():

@@ -58,12 +58,12 @@ def _where(found: Mapping[str, Any]) -> str:
     machine, setting, load = found["machine"], found["setting"], found["load_average"]
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     return (
-        f"Measured {found['date']} at commit `{found['commit']}` on {machine['cores']} × {machine['cpu']},"
+        f"Measured {found['date']} at commit `{found['commit']}` on {machine['cores']} cores of {machine['cpu']},"
         f" {machine['memory_gib']} GiB, {machine['system']}; a sync of the disk takes {machine['fdatasync_ms']} ms"
         f" (median). Load average before {load['before'][0]}, after {load['after'][0]}. {versions}."
         f" {setting['rounds']} rounds of {setting['seconds']} s each way, {setting['accounts']:,} accounts,"
         f" {setting['partitions']} partitions, {setting['workers']} workers, {setting['sinks']} sink;"
-        f" pgbench with {setting['pgbench_clients']} clients. Everything, the load generators included, shared this machine."
+        f" pgbench with {setting['pgbench_clients']} clients. Everything shared this machine, load generators included."
     )
 
 
@@ -79,8 +79,8 @@ def _ratios(found: Mapping[str, Any]) -> str:
     rows = []
     for name, ratio in found["ratios"].items():
         way = name.removeprefix("ratio_to_")
-        goal = f"≥ {GOALS[way]:.0f}" if way in GOALS else "–"
-        rows.append([WAYS[way], f"{ratio['median']:.2f} ×", f"{ratio['lowest']:.2f} to {ratio['highest']:.2f}", goal])
+        goal = f"≥ {GOALS[way]:.0f}" if way in GOALS else "none"
+        rows.append([WAYS[way], f"{ratio['median']:.2f}", f"{ratio['lowest']:.2f} to {ratio['highest']:.2f}", goal])
     head = ["Ledgerline against", "ratio of medians", "ratios of the rounds", "goal"]
     return f"### Ratios\n\n{table(head, rows)}\n\nNext to each ratio belongs: {found['durability']}"
 
@@ -110,18 +110,8 @@ def _latency(found: Mapping[str, Any]) -> str:
                 f"{unanswered:,}",
             ]
         )
-    head = [
-        "rate",
-        "p50",
-        "p90",
-        "p99",
-        "p99.9",
-        "max",
-        "p99 of the runs",
-        "from due time p50 / p99",
-        "sent late",
-        "unanswered",
-    ]
+    head = ["rate", "p50", "p90", "p99", "p99.9", "max", "p99 of the runs"]
+    head += ["from due time p50 / p99", "sent late", "unanswered"]
     return f"### Latency in ms, broker's timestamp of the request to that of the outcome\n\n{table(head, rows)}"
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,7 @@ from streams.topics import Topics
 
 ROOT: Final = Path(__file__).parents[1]
 WORKERS: Final = 2
+FAUST_TABLES: Final = ("accounts", "decided")
 ASSIGNED_WITHIN_S: Final = 60.0
 
 
@@ -40,7 +41,7 @@ class Stage:
     settings: Settings
     kafka: str
     admin_dsn: str
-    servers: Mapping[str, int]
+    servers: dict[str, int]
     logs: Path
     accounts: int
     name: str
@@ -116,7 +117,7 @@ class Ledger:
 async def _evenly_owned(workers: list[Process], http: aiohttp.ClientSession) -> None:
     """Ready is also who owns nothing, or owns all while another is joining."""
     async with asyncio.timeout(ASSIGNED_WITHIN_S):
-        while {len(await processes.owned(worker, http)) for worker in workers} != {PARTITIONS // len(workers)}:
+        while {len(await processes.owned(worker, http)) for worker in workers} != {PARTITIONS // len(workers)}:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
@@ -141,9 +142,12 @@ class Faust:
         made = cls(stage=stage, run_id=f"{stage.name}-faust")
         admin = await Admin.start(stage.kafka, "bench")
         try:
-            for name in (made.requests, made.outcomes):
+            # The changelogs too: workers that start at once would not see the ones that the first of them creates.
+            topics: dict[str, dict[str, str]] = {made.requests: {}, made.outcomes: {}}
+            topics |= {f"{made.run_id}-{table}-changelog": {"cleanup.policy": "compact"} for table in FAUST_TABLES}
+            for name, configs in topics.items():
                 await admin.create_topic(
-                    NewTopic(name=name, partitions=PARTITIONS, replication_factor=1, configs={"retention.ms": "-1"})
+                    NewTopic(name=name, partitions=PARTITIONS, replication_factor=1, configs=configs)
                 )
         finally:
             await admin.close()
@@ -175,8 +179,8 @@ class Faust:
                 folder.mkdir(exist_ok=True)
                 given = {"kafka": self.stage.kafka, "run": self.run_id, "folder": str(folder)}
                 with (self.stage.logs / f"{name}.log").open("ab") as log:
-                    started[name] = subprocess.Popen(
-                        [sys.executable, "-m", "bench.faust_app", "worker", "--without-web", "--loglevel=warn"],
+                    started[name] = subprocess.Popen(  # noqa: ASYNC220 - a fork, at a moment when nothing is measured
+                        [sys.executable, "-m", "bench.faust_app", "worker", "--without-web", "--loglevel=error"],
                         cwd=ROOT,
                         env=os.environ | {"BENCH_FAUST": json.dumps(given)},
                         stdin=subprocess.DEVNULL,

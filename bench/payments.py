@@ -69,7 +69,7 @@ class Accounts:
 
     @classmethod
     def named(cls, number: int) -> "Accounts":
-        """The same *number* of accounts on every partition, as nearly as possible; raises ValueError below two."""
+        """*number* accounts, on no partition more than its share (rounded up); raises ValueError below two for each."""
         if number < 2 * PARTITIONS:
             raise ValueError(f"expected at least {2 * PARTITIONS} accounts, two on each partition, got {number}")
         wanted = -(-number // PARTITIONS)

@@ -1,14 +1,167 @@
 """The HTML page of a run: tables and plots as inline SVG, nothing from elsewhere."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from bench.page import GOALS, numbers
+
+WIDTH: Final = 900
+LABEL: Final = 330
+BAR: Final = 26
+COLOURS: Final = {
+    "ledgerline": "#1f6feb",
+    "conventional_synchronous_commit_on": "#8250df",
+    "conventional_synchronous_commit_off": "#bf8700",
+    "faust": "#cf222e",
+}
+STYLE: Final = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem } td, th { border: 1px solid #d0d7de; padding: .25rem .6rem }
+td:not(:first-child), th:not(:first-child) { text-align: right }
+pre { background: #f6f8fa; padding: 1rem; overflow: auto }
+svg { display: block; margin: .5rem 0 1.5rem } text { font: 12px system-ui, sans-serif; fill: #1f2328 }
+"""
 
 
 def write_html(found: Mapping[str, Any], path: Path) -> None:
     """Write the page of *found*."""
-    path.write_text(
-        f"<!doctype html><meta charset=utf-8><title>Ledgerline bench</title><pre>{escape(json.dumps(found, indent=1))}</pre>\n"
+    path.write_text(html(found))
+
+
+def html(found: Mapping[str, Any]) -> str:
+    """The whole page."""
+    body = [
+        "<h1>Ledgerline bench</h1>",
+        "<h2>Throughput: median, every round as a dot</h2>",
+        throughput_plot(found["throughput"]["per_second"]),
+        "<h2>Ratios: how many times as fast Ledgerline is; the goal as a line</h2>",
+        ratio_plot(found["ratios"]),
+        f"<p>{escape(found['durability'])}</p>",
+        "<h2>Latency: percentiles at each rate, every run as a line</h2>",
+        latency_plot(found["latency"]),
+        "<h2>CPU µs per payment, by process</h2>",
+        cpu_plot(found["throughput"]["cpu_us_per_transaction"]),
+        "<h2>Numbers</h2>",
+        *markdown(numbers(found)),
+        "<h2>Throughput and load of the machine, window by window</h2>",
+        rows(
+            ["at", "way", "payments/s", "load"],
+            [[str(w[k]) for k in ("at", "way", "per_second", "load")] for w in found["throughput"]["windows"]],
+        ),
+        "<h2>The conventional way</h2>",
+        f"<pre>{escape(found['conventional']['sql'])}</pre><pre>{escape(found['conventional']['explain'])}</pre>",
+    ]
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>Ledgerline bench</title><style>{STYLE}</style>"
+    return head + "\n".join(body) + "\n</html>\n"
+
+
+def throughput_plot(measured: Mapping[str, Any]) -> str:
+    """A bar for each way."""
+    scale = (WIDTH - LABEL - 90) / max(each["highest"] for each in measured.values())
+    parts = []
+    for line, (way, each) in enumerate(measured.items()):
+        y = line * (BAR + 10)
+        parts.append(bar(y, way, each["median"] * scale, f"{each['median']:,.0f}/s", COLOURS[way]))
+        parts += [dot(LABEL + value * scale, y + BAR / 2) for value in each["rounds"]]
+    return svg(len(measured) * (BAR + 10), parts)
+
+
+def ratio_plot(measured: Mapping[str, Any]) -> str:
+    """A bar for each ratio, from the lowest to the highest round as a line."""
+    scale = (WIDTH - LABEL - 90) / max(1.0, *(each["highest"] for each in measured.values()))
+    parts = []
+    for line, (name, each) in enumerate(measured.items()):
+        y, way = line * (BAR + 10), name.removeprefix("ratio_to_")
+        parts.append(bar(y, name, each["median"] * scale, f"{each['median']:.2f}", COLOURS[way]))
+        low, high, middle = LABEL + each["lowest"] * scale, LABEL + each["highest"] * scale, y + BAR / 2
+        parts.append(f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}" stroke="black"/>')
+        if way in GOALS:
+            at = LABEL + GOALS[way] * scale
+            parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y}" y2="{y + BAR}" stroke="black" stroke-width="3"/>')
+    return svg(len(measured) * (BAR + 10), parts)
+
+
+def latency_plot(measured: Mapping[str, Any]) -> str:
+    """Percentiles to the right, milliseconds upwards."""
+    names = ["p50", "p90", "p99", "p99.9"]
+    highest = max(run["from_broker_ms"]["p99.9"] for each in measured.values() for run in each["runs"])
+    height, step = 260, (WIDTH - 200) / len(names)
+    parts = []
+    for colour, (rate, each) in zip(["#1a7f37", "#1f6feb", "#cf222e"], measured.items(), strict=False):
+        for run in each["runs"]:
+            points = [
+                (60 + n * step, height - run["from_broker_ms"][name] * (height - 20) / max(1, highest))
+                for n, name in enumerate(names)
+            ]
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        x, y = points[-1]
+        parts.append(f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{int(rate):,}/s</text>')
+    parts += [f'<text x="{50 + n * step:.1f}" y="{height + 18}">{name}</text>' for n, name in enumerate(names)]
+    parts.append(f'<text x="0" y="20">{highest} ms</text><text x="0" y="{height}">0</text>')
+    return svg(height + 30, parts)
+
+
+def cpu_plot(measured: Mapping[str, Any]) -> str:
+    """A bar for each way, in parts."""
+    shades = ["#1f6feb", "#54aeff", "#8250df", "#bf8700", "#cf222e", "#1a7f37", "#6e7781"]
+    scale = (WIDTH - LABEL - 90) / max(each["sum"] for each in measured.values())
+    processes = sorted({name for each in measured.values() for name in each if name != "sum"})
+    parts = []
+    for line, (way, each) in enumerate(measured.items()):
+        y, x = line * (BAR + 10), float(LABEL)
+        parts.append(f'<text x="0" y="{y + 17}">{escape(way)}</text>')
+        for shade, name in zip(shades * 2, processes, strict=False):
+            width = each.get(name, 0.0) * scale
+            title = f"<title>{escape(name)} {each.get(name, 0.0)} µs</title>"
+            parts.append(f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{BAR}" fill="{shade}">{title}</rect>')
+            x += width
+        parts.append(f'<text x="{x + 6:.1f}" y="{y + 17}">{each["sum"]:.0f} µs</text>')
+    y = len(measured) * (BAR + 10) + 14
+    for number, (shade, name) in enumerate(zip(shades * 2, processes, strict=False)):
+        parts.append(f'<rect x="{number * 95}" y="{y - 10}" width="10" height="10" fill="{shade}"/>')
+        parts.append(f'<text x="{number * 95 + 14}" y="{y}">{escape(name)}</text>')
+    return svg(y + 10, parts)
+
+
+def bar(y: float, label: str, width: float, value: str, colour: str) -> str:
+    """A labelled bar."""
+    return (
+        f'<text x="0" y="{y + 17}">{escape(label)}</text>'
+        f'<rect x="{LABEL}" y="{y}" width="{width:.1f}" height="{BAR}" fill="{colour}" opacity="0.75"/>'
+        f'<text x="{LABEL + width + 30:.1f}" y="{y + 17}">{escape(value)}</text>'
     )
+
+
+def dot(x: float, y: float) -> str:
+    """One measurement."""
+    return f'<circle cx="{x:.1f}" cy="{y}" r="3.5" fill="black"/>'
+
+
+def svg(height: float, parts: Iterable[str]) -> str:
+    """A plot."""
+    return f'<svg width="{WIDTH}" height="{height}" role="img">{"".join(parts)}</svg>'
+
+
+def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
+    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in body]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def markdown(text: str) -> list[str]:
+    """The tables, headings and paragraphs that ``bench.page`` writes, as HTML."""
+    found = []
+    for part in text.replace("`", "").split("\n\n"):
+        lines = part.splitlines()
+        if part.startswith("### "):
+            found.append(f"<h3>{escape(part[4:])}</h3>")
+        elif part.startswith("|"):
+            cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+            found.append(rows(cells[0], cells[2:]))
+        else:
+            found.append(f"<p>{escape(part)}</p>")
+    return found

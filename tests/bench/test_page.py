@@ -1,0 +1,34 @@
+"""docs/performance.md says what was measured."""
+
+import json
+
+import pytest
+
+from bench.page import PAGE, RESULT, numbers, with_numbers
+
+
+def test_the_numbers_of_the_page_are_those_of_the_result() -> None:
+    text = PAGE.read_text()
+    assert with_numbers(text, json.loads(RESULT.read_text())) == text, "run `python -m bench.page`"
+
+
+def test_every_ratio_stands_beside_what_acknowledgements_mean() -> None:
+    found = json.loads(RESULT.read_text())
+    assert found["ratios"]
+    for name, ratio in found["ratios"].items():
+        assert "ratio" in name
+        assert "not fsynced" in ratio["note"]
+    assert found["durability"] in numbers(found)
+
+
+def test_ratios_are_those_of_the_measured_rounds() -> None:
+    found = json.loads(RESULT.read_text())
+    measured = found["throughput"]["per_second"]
+    for name, ratio in found["ratios"].items():
+        other = measured[name.removeprefix("ratio_to_")]
+        assert ratio["median"] == pytest.approx(measured["ledgerline"]["median"] / other["median"])
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected the lines"):
+        with_numbers("# Performance\n", {})
