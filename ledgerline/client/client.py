@@ -125,7 +125,12 @@ class Client:
         async def feed() -> None:
             try:
                 async for request in _each(requests):
-                    await results.put(asyncio.create_task(self._result(request, timeout, final=final)))
+                    result = asyncio.create_task(self._result(request, timeout, final=final))
+                    try:
+                        await results.put(result)
+                    except asyncio.CancelledError:
+                        result.cancel()  # nobody will look at it
+                        raise
             finally:
                 await results.put(None)
 

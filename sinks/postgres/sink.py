@@ -82,7 +82,7 @@ class Sink:
         return frozenset(self._tasks)
 
     def ready(self) -> Readiness:
-        """Ready: the schema is there, no partition halted, and no server is being waited for."""
+        """Ready: the schema is there, the group has answered, no partition halted, no server is being waited for."""
         waiting = {str(p): t.sink.trouble for p, t in sorted(self._tasks.items()) if t.sink.trouble is not None}
         detail: dict[str, object] = {
             "halted": {str(p): halted.plain() for p, halted in sorted(self.halted.items())},
@@ -102,7 +102,7 @@ class Sink:
         await self._await_schema(stop)
         pool = await writer_pool(self.dsn, self.schema, CONNECTIONS)
         try:
-            self._trouble = None
+            self._trouble = "the consumer group has not assigned anything yet"
             await self._follow_group(pool, stop)
         finally:
             pool.terminate()  # nothing is under way
@@ -159,7 +159,7 @@ class Sink:
             raise self._foreign
 
     def _assign(self, partitions: frozenset[int]) -> None:
-        self._assigned = partitions
+        self._assigned, self._trouble = partitions, None
         self._changed.set()
 
     def _positions(self) -> Mapping[int, int]:

@@ -152,6 +152,17 @@ async def test_a_given_back_partition_stays_warm_and_is_taken_again_without_a_re
     assert leases(world) == 2
 
 
+async def test_a_partition_that_was_given_back_tells_no_lag_any_more() -> None:
+    """What it told last would stand there for ever, while another worker decides the partition."""
+    world = await world_with("alice")
+    async with Running(world) as owner:
+        await until(lambda: bool(world.metrics.input_lag_records._metrics), "a lag")
+        owner.revoke()
+        await until(lambda: owner.status.phase is Phase.IDLE, "given back")
+        assert not world.metrics.input_lag_records._metrics
+        assert not world.metrics.input_lag_seconds._metrics
+
+
 async def test_a_warm_owner_folds_what_another_appended_meanwhile_without_a_restore() -> None:
     world = await world_with("alice")
     async with Running(world) as first:
