@@ -28,7 +28,10 @@ from ledgerline.stack import local
 RESULTS: Final = ROOT / "bench" / "results"
 RATES: Final = (200, 1_000, 2_000)
 WARM_UP_S: Final = 3.0
-MEMORY_ACCOUNTS: Final = 50_000
+MEMORY_ACCOUNTS: Final = 20_000
+WAITING: Final = {"ledgerline": 10_000, "faust": 1_000}
+"""Requests that may wait for their effect: more than a way works on at once, few enough to be done soon afterwards."""
+
 SHARES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 FSYNC: Final = (
     "Kafka acknowledges from memory: what a broker has acknowledged is not fsynced, and replication (here one broker,"
@@ -151,11 +154,11 @@ async def _conventional(found: Measured, conventional: Conventional, options: Op
 
 
 async def _flooded(found: Measured, way: str, part: Ledger | Faust, options: Options, run: str) -> None:
-    servers = part.stage.servers
+    servers, waiting = part.stage.servers, WAITING[way]
     async with part.running() as pids:
-        await upstream(part.order(mode="flood", seconds=WARM_UP_S, run=f"{run}w"))
+        await upstream(part.order(mode="flood", waiting=waiting, seconds=WARM_UP_S, run=f"{run}w"))
         before = snapshot(servers | pids)
-        sending = await upstream(part.order(mode="flood", seconds=float(options.seconds), run=run))
+        sending = await upstream(part.order(mode="flood", waiting=waiting, seconds=float(options.seconds), run=run))
         used = since(before, snapshot(servers | pids)) | {"upstream": sending.cpu_s}
     found.add(way, sending.sent / sending.seconds, sending.sent, used)
 
@@ -164,7 +167,7 @@ async def latencies(options: Options, ledger: Ledger) -> dict[str, Any]:
     """Every rate in turn, and again."""
     runs: dict[int, list[dict[str, Any]]] = {rate: [] for rate in RATES}
     async with ledger.running() as pids:
-        await upstream(ledger.order(mode="flood", seconds=WARM_UP_S, run="lw"))
+        await upstream(ledger.order(mode="flood", waiting=WAITING["ledgerline"], seconds=WARM_UP_S, run="lw"))
         for repeat in range(options.latency_repeats):
             for rate in RATES:
                 name = f"l{repeat}-{rate}"
@@ -268,11 +271,11 @@ def run(options: Options) -> dict[str, Any]:
 def main() -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=12, help="of each measured window")
     parser.add_argument("--latency-seconds", type=int, default=20)
     parser.add_argument("--latency-repeats", type=int, default=3)
-    parser.add_argument("--accounts", type=int, default=16_000)
+    parser.add_argument("--accounts", type=int, default=4_000)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = Options(**vars(parser.parse_args()))
     found = run(options)

@@ -2,7 +2,7 @@
 
     python -m bench.upstream '<JSON of Order>'        prints one JSON line: what was sent and how
 
-``flood`` sends as fast as is kept up with: at most 10,000 requests wait for their effect. ``paced`` is an open loop:
+``flood`` sends as fast as is kept up with: at most *waiting* requests wait for their effect. ``paced`` is an open loop:
 each request has its time, whether or not earlier ones were answered; sends that come more than 5 ms late are counted.
 """
 
@@ -24,7 +24,6 @@ from schemas.records import partition_of
 from schemas.times import format_time
 from streams.kafka import Consumer, Isolation, Outgoing, Partition, Producer
 
-MAX_WAITING: Final = 10_000
 BURST: Final = 500
 LOOK_EVERY_S: Final = 0.02
 SETTLED_WITHIN_S: Final = 120.0
@@ -46,6 +45,7 @@ class Order:
     seed: int = 1
     seconds: float = 0.0
     rate: int = 0
+    waiting: int = 0
     posted: str | None = None
     answered: str | None = None
 
@@ -85,9 +85,9 @@ async def _flood(order: Order, payments: Payments, sender: Sender, done: Done) -
     before, began, cpu = await done(), time.monotonic(), time.process_time()
     effective, looked = before, began
     while (now := time.monotonic()) - began < order.seconds:
-        if now - looked > LOOK_EVERY_S or sender.sent - (effective - before) >= MAX_WAITING:
+        if now - looked > LOOK_EVERY_S or sender.sent - (effective - before) >= order.waiting:
             effective, looked = await done(), now
-        if sender.sent - (effective - before) >= MAX_WAITING:
+        if sender.sent - (effective - before) >= order.waiting:
             await asyncio.sleep(LOOK_EVERY_S / 4)
             continue
         at = format_time(now_ms())
