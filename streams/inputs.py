@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
@@ -19,6 +20,9 @@ MAX_BUFFERED: Final = 4_000
 input cannot be reached. One read adds at most one fetch, which is 1 MiB."""
 
 FETCH_EVERYTHING: Final = 100_000
+
+SILENT_AFTER_S: Final = 10.0
+"""Without an answer to a fetch for so long an input is in trouble: aiokafka says nothing while it cannot fetch."""
 
 
 class Lag(NamedTuple):
@@ -45,6 +49,10 @@ class Inputs(Protocol):
 
     def lag(self) -> Lag:
         """As of the last fetch."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why records may wait that nobody sees: as of the last fetch."""
 
     async def close(self) -> None:
         """Forget what was fetched."""
@@ -116,6 +124,8 @@ class KafkaInputs:
         }
         self._heads = Heads()
         self._consumer: Consumer | None = None
+        self._trouble: str | None = None
+        self._started_ms = 0
 
     async def start(self, next_offsets: Mapping[str, int]) -> None:
         """See ``Inputs``."""
@@ -136,7 +146,7 @@ class KafkaInputs:
         except BaseException:
             await consumer.close()
             raise
-        self._consumer = consumer
+        self._consumer, self._started_ms = consumer, _now_ms()
 
     async def take(self, limit: int, wait_ms: int) -> list[Input]:
         """See ``Inputs``."""
@@ -153,9 +163,14 @@ class KafkaInputs:
         """See ``Inputs``."""
         return Lag(self._heads.waiting() + self._behind)
 
+    @property
+    def trouble(self) -> str | None:
+        """See ``Inputs``."""
+        return self._trouble
+
     async def close(self) -> None:
         """See ``Inputs``."""
-        consumer, self._consumer = self._consumer, None
+        consumer, self._consumer, self._trouble = self._consumer, None, None
         if consumer is not None:
             await consumer.close()
 
@@ -174,6 +189,7 @@ class KafkaInputs:
                 topic=str(self._places["requests"]),
                 offset=None,
             ) from error
+        self._trouble = None
         for name, place in self._places.items():
             records = found.get(place)
             if records:
@@ -182,6 +198,9 @@ class KafkaInputs:
             if heads.empty(name):
                 end = consumer.last_stable_offset(place)
                 heads.ended(name, end is not None and position >= end)
+                silent_s = (_now_ms() - (consumer.last_answer_ms(place) or self._started_ms)) / 1000
+                if silent_s > SILENT_AFTER_S:
+                    self._trouble = f"{place}: expected an answer to a fetch, got none for {silent_s:.0f} s"
             if name == "requests":
                 self._behind = max(0, (consumer.high_water(place) or 0) - position)
 
@@ -195,3 +214,7 @@ class KafkaInputs:
                 topic=str(place),
                 offset=position,
             )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -117,6 +117,7 @@ class Owner:
             "journal": held.writer.trouble if held is not None else None,
             "originals": held.originals.trouble if held is not None else None,
             "outcomes": self._services.publisher.trouble(self._outcomes),
+            "inputs": self._inputs.trouble if self._inputs is not None else None,
         }
         return {name: trouble for name, trouble in found.items() if trouble is not None}
 

@@ -99,6 +99,11 @@ class Consumer:
         offset = self._consumer.highwater(topic_partition(partition))
         return None if offset is None or offset < 0 else int(offset)
 
+    def last_answer_ms(self, partition: Partition) -> int | None:
+        """When a broker last answered a fetch of *partition*, records or not, by this machine's clock; None: never."""
+        at = self._consumer.last_poll_timestamp(topic_partition(partition))
+        return None if at is None else int(at)
+
     async def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Asks the brokers: the log end, or with ``Isolation.COMMITTED`` the last stable offset."""
         with failures("ask for end offsets"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from hypothesis import given
@@ -85,6 +86,7 @@ class OneLeaderDown:
 
     def __init__(self) -> None:
         self.position_in_requests = 0
+        self.answered_ms: int | None = None
 
     async def poll(self, *partitions: Partition, timeout_ms: int) -> dict[Partition, list[Record]]:  # noqa: ARG002
         requests = Partition("t.requests", 0)
@@ -103,11 +105,33 @@ class OneLeaderDown:
     def high_water(self, partition: Partition) -> int | None:
         return self.last_stable_offset(partition)
 
+    def last_answer_ms(self, partition: Partition) -> int | None:
+        assert partition.topic == "t.transfers"
+        return self.answered_ms
+
 
 async def test_an_input_that_cannot_be_reached_lets_only_so_many_records_of_the_other_wait() -> None:
     inputs = KafkaInputs("nowhere", Topics("t."), 0)
     consumer: Any = OneLeaderDown()
-    inputs._consumer = consumer
+    inputs._consumer, inputs._started_ms = consumer, int(time.time() * 1000)
     for _ in range(10):
         assert await inputs.take(2_000, wait_ms=0) == []
     assert MAX_BUFFERED <= consumer.position_in_requests < MAX_BUFFERED + 1_500
+
+
+async def test_an_input_of_which_nothing_is_heard_is_in_trouble_until_it_answers() -> None:
+    inputs, consumer = KafkaInputs("nowhere", Topics("t."), 0), OneLeaderDown()
+    now_ms = int(time.time() * 1000)
+    inputs._consumer, inputs._started_ms = consumer, now_ms  # type: ignore[assignment]
+    await inputs.take(2_000, wait_ms=0)
+    assert inputs.trouble is None
+    inputs._started_ms = now_ms - 11_000
+    await inputs.take(2_000, wait_ms=0)
+    assert inputs.trouble is not None
+    assert inputs.trouble.startswith("t.transfers[0]: ")
+    consumer.answered_ms = now_ms - 11_000
+    await inputs.take(2_000, wait_ms=0)
+    assert inputs.trouble is not None
+    consumer.answered_ms = int(time.time() * 1000)
+    await inputs.take(2_000, wait_ms=0)
+    assert inputs.trouble is None

@@ -20,7 +20,7 @@ from streams.journal.simulated import STORM, Fate, SimulatedBroker, SimulatedLog
 from streams.kafka import LOG_APPEND_TIME, Record
 from streams.owner import Owner
 from streams.status import Phase
-from tests.streams.world import START_MS, TOPICS, Running, World, until
+from tests.streams.world import START_MS, TOPICS, MemoryInputs, Running, World, until
 
 
 async def world_with(*accounts: str) -> World:
@@ -371,6 +371,15 @@ async def test_an_event_that_cannot_be_applied_halts_and_names_the_record(monkey
     assert (owner.status.halted.topic, owner.status.halted.offset) == ("t.requests[0]", 0)
     assert owner.status.halted.sha256 is not None
     assert not events(world)
+
+
+async def test_an_owner_that_hears_nothing_of_its_inputs_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await world_with("alice")
+    async with Running(world) as owner:
+        await until(lambda: owner.well, "well")
+        monkeypatch.setattr(MemoryInputs, "trouble", "t.requests[0]: no answer")
+        assert not owner.well
+        assert owner.plain()["inputs"] == "t.requests[0]: no answer"
 
 
 async def test_trouble_with_the_brokers_is_waited_out_and_said() -> None:

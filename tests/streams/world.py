@@ -46,6 +46,8 @@ GENESIS = Genesis(
 class MemoryInputs:
     """``streams.inputs.Inputs`` over two lists that tests append to."""
 
+    trouble: str | None = None
+
     def __init__(self, world: World) -> None:
         self._world, self._heads, self._next = world, Heads(), dict[str, int]()
 
