@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,3 +65,9 @@ class WorkerMetrics:
         self.replies = counter("replies", "Replies sent.")
         self.replies_failed = counter("replies_failed", "Replies given up.", "why")
         self.replay_lookups = counter("replay_lookups", "Bodies of replays read from the journal.")
+
+    def forget_lag(self, partition: str) -> None:
+        """Of *partition*: whoever owns it next tells it; here it would stand as it was for ever."""
+        for gauge in (self.input_lag_records, self.input_lag_seconds):
+            with contextlib.suppress(KeyError):  # not measured yet
+                gauge.remove(partition)

@@ -307,9 +307,7 @@ class Owner:
         self._note_held_up(None)
         self._unread = []
         self._metrics.owned.labels(self._label).set(0)
-        for gauge in (self._metrics.input_lag_records, self._metrics.input_lag_seconds):
-            with contextlib.suppress(KeyError):  # not measured yet
-                gauge.remove(self._label)  # whoever owns it next tells its lag
+        self._metrics.forget_lag(self._label)
         if self._inputs is not None:
             await self._inputs.close()
 

@@ -122,16 +122,14 @@ async def test_an_input_that_cannot_be_reached_lets_only_so_many_records_of_the_
 async def test_an_input_of_which_nothing_is_heard_is_in_trouble_until_it_answers() -> None:
     inputs, consumer = KafkaInputs("nowhere", Topics("t."), 0), OneLeaderDown()
     now_ms = int(time.time() * 1000)
-    inputs._consumer, inputs._started_ms = consumer, now_ms  # type: ignore[assignment]
-    await inputs.take(2_000, wait_ms=0)
-    assert inputs.trouble is None
-    inputs._started_ms = now_ms - 11_000
-    await inputs.take(2_000, wait_ms=0)
-    assert inputs.trouble is not None
-    assert inputs.trouble.startswith("t.transfers[0]: ")
-    consumer.answered_ms = now_ms - 11_000
-    await inputs.take(2_000, wait_ms=0)
-    assert inputs.trouble is not None
-    consumer.answered_ms = int(time.time() * 1000)
-    await inputs.take(2_000, wait_ms=0)
-    assert inputs.trouble is None
+    inputs._consumer = consumer  # type: ignore[assignment]
+
+    async def trouble(*, started_ms: int = now_ms, answered_ms: int | None = None) -> str:
+        inputs._started_ms, consumer.answered_ms = started_ms, answered_ms
+        await inputs.take(2_000, wait_ms=0)
+        return inputs.trouble or ""
+
+    assert await trouble() == ""
+    assert (await trouble(started_ms=now_ms - 11_000)).startswith("t.transfers[0]: ")
+    assert (await trouble(answered_ms=now_ms - 11_000)).startswith("t.transfers[0]: ")
+    assert await trouble(started_ms=now_ms - 60_000, answered_ms=now_ms) == ""
