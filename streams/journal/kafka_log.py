@@ -94,7 +94,7 @@ class KafkaLog:
             await self._drop_producer()
             raise AppendUnknown(f"{self.where}: {error}") from error
         except asyncio.CancelledError:
-            await asyncio.shield(self._drop_producer())
+            await self._drop_producer()
             raise
         if got.offset < 0:  # a re-sent request that the broker knew already, without remembering where it lies
             await self._drop_producer()
@@ -127,9 +127,10 @@ class KafkaLog:
         return LogUnavailable(f"{self.where}: {error}")
 
     async def _drop_producer(self) -> None:
+        """It is ended even if the caller is cancelled meanwhile, as when its partition is revoked in a re-take."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.kill()
+            await asyncio.shield(producer.kill())
 
     async def _drop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None
