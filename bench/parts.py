@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+from aiokafka.admin import AIOKafkaAdminClient
 
 from bench.payments import BUNDLE, PARTITIONS
 from bench.upstream import Order, Sending
@@ -30,6 +31,8 @@ from streams.topics import Topics
 
 ROOT: Final = Path(__file__).parents[1]
 WORKERS: Final = 2
+LOOK_EVERY_S: Final = 0.5
+STABLE_LOOKS: Final = 10
 FAUST_TABLES: Final = ("accounts", "decided")
 ASSIGNED_WITHIN_S: Final = 60.0
 
@@ -188,9 +191,25 @@ class Faust:
                         stderr=subprocess.STDOUT,
                         start_new_session=True,
                     )
+            await self._joined()
             yield {name: process.pid for name, process in started.items()}
         finally:
             await asyncio.to_thread(_end, list(started.values()))
+
+    async def _joined(self) -> None:
+        """Wait until the group has kept all workers for a while: what comes during a rebalance may be lost."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.stage.kafka, client_id="bench")
+        await admin.start()
+        try:
+            async with asyncio.timeout(ASSIGNED_WITHIN_S):
+                stable = 0
+                while stable < STABLE_LOOKS:
+                    await asyncio.sleep(LOOK_EVERY_S)
+                    described = await admin.describe_consumer_groups([self.run_id])
+                    _, _, state, _, _, members, *_ = described[0].groups[0]
+                    stable = stable + 1 if state == "Stable" and len(members) == WORKERS else 0
+        finally:
+            await admin.close()
 
 
 def _end(running: list[subprocess.Popen[bytes]]) -> None:
