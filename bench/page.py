@@ -21,6 +21,8 @@ WAYS: Final = {
     "faust": "(b) Faust application (answers in Kafka, no rows)",
 }
 GOALS: Final = {"conventional_synchronous_commit_on": 3.0, "faust": 8.0}
+GOAL_RATE: Final = "1000"
+GOALS_MS: Final = {"p50": 10, "p99": 60}
 
 
 def update_page() -> None:
@@ -79,7 +81,7 @@ def _ratios(found: Mapping[str, Any]) -> str:
     rows = []
     for name, ratio in found["ratios"].items():
         way = name.removeprefix("ratio_to_")
-        goal = f"≥ {GOALS[way]:.0f}" if way in GOALS else "none"
+        goal = f"≥ {GOALS[way]:.0f}: {_verdict(ratio['median'] >= GOALS[way])}" if way in GOALS else "none"
         rows.append([WAYS[way], f"{ratio['median']:.2f}", f"{ratio['lowest']:.2f} to {ratio['highest']:.2f}", goal])
     head = ["Ledgerline against", "ratio of medians", "ratios of the rounds", "goal"]
     return f"### Ratios\n\n{table(head, rows)}\n\nNext to each ratio belongs: {found['durability']}"
@@ -112,7 +114,17 @@ def _latency(found: Mapping[str, Any]) -> str:
         )
     head = ["rate", "p50", "p90", "p99", "p99.9", "max", "p99 of the runs"]
     head += ["from due time p50 / p99", "sent late", "unanswered"]
-    return f"### Latency in ms, broker's timestamp of the request to that of the outcome\n\n{table(head, rows)}"
+    title = "### Latency in ms, broker's timestamp of the request to that of the outcome"
+    parts = [title, table(head, rows)]
+    if GOAL_RATE in found["latency"]:
+        reached = {name: found["latency"][GOAL_RATE]["from_broker_ms"][name]["median"] for name in GOALS_MS}
+        said = ", ".join(f"{n} ≤ {goal}: {_verdict(reached[n] <= goal)}" for n, goal in GOALS_MS.items())
+        parts.append(f"Goal at {int(GOAL_RATE):,}/s in ms: {said}.")
+    return "\n\n".join(parts)
+
+
+def _verdict(met: bool) -> str:  # noqa: FBT001 - a fact, not a mode
+    return "met" if met else "**missed**"
 
 
 def _memory(found: Mapping[str, Any]) -> str:

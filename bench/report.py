@@ -155,7 +155,7 @@ def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 def markdown(text: str) -> list[str]:
     """The tables, headings and paragraphs that ``bench.page`` writes, as HTML."""
     found = []
-    for part in text.replace("`", "").split("\n\n"):
+    for part in text.replace("`", "").replace("**", "").split("\n\n"):
         lines = part.splitlines()
         if part.startswith("### "):
             found.append(f"<h3>{escape(part[4:])}</h3>")
