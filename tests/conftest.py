@@ -5,6 +5,7 @@ While developing, ``LEDGERLINE_TEST_HOME`` names a home whose stack is used (sta
 ``LEDGERLINE_KAFKA`` and ``LEDGERLINE_POSTGRES`` name other servers.
 """
 
+import logging
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 from ledgerline.settings import Settings
 from ledgerline.stack import local
@@ -21,6 +23,16 @@ from ledgerline.stack.layout import layout
 
 hypothesis.settings.register_profile("ledgerline", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ledgerline")
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_each_test() -> Iterator[None]:
+    """A test that configures logs sends them to a stream that ends with it; the next one begins without."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture(scope="session")

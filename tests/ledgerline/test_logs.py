@@ -17,7 +17,7 @@ def test_json_logs_hold_what_was_bound_and_no_local_variables(capsys: pytest.Cap
         int("no number".join("hunter2"))
     except ValueError as error:
         structlog.get_logger().error("internal_error", partition=3, seq=9, request_id="r-1", exc_info=error)
-    logging.getLogger("aiokafka").warning("topic %s", "x")
+    logging.getLogger("a.library").warning("topic %s", "x")
     said, library = map(orjson.loads, capsys.readouterr().err.splitlines())
     assert (said["event"], said["level"], said["partition"], said["seq"], said["request_id"]) == (
         "internal_error", "error", 3, 9, "r-1",

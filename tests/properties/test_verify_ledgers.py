@@ -82,7 +82,7 @@ def new(chance: random.Random, made: Ledger) -> tuple[Fields, str | None]:
 def random_ledger(seed: int, length: int) -> Ledger:
     """*length* steps of any requests on few accounts, with time that leaps, new owners and config in between."""
     chance = random.Random(seed)
-    made = Ledger(2, bundle(random.Random(0)))
+    made = Ledger(2, bundle(chance))
     sent: list[tuple[Fields, str | None]] = []
     for name in NAMES[:5]:
         currency = "USD" if name == "a5" else "EUR"
