@@ -13,7 +13,7 @@ from tests.storm.schedule import Kind, schedule
 SEED = 1
 SECONDS = 45.0
 MIN_HITS = 3
-"""Of the faults; fewer show too little. How many hit work in flight is up to the machine: `make storm` asks for half."""
+"""Of the faults; fewer show too little. How many there are is up to the machine: `make storm` asks for half."""
 
 
 def test_a_seed_decides_the_faults_and_every_kind_comes() -> None:
