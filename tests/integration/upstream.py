@@ -88,7 +88,11 @@ class Upstream:
         return [decode_outcome(record.value or b"") for record in found]
 
     def first_occurrences(self) -> list[Record]:
-        return list({(r.partition, seq_of(r)): r for r in reversed(self.records)}.values())[::-1]
+        """In the order in which they were published; later copies, a zombie's included, count for nothing."""
+        first: dict[tuple[int, int], Record] = {}
+        for record in self.records:
+            first.setdefault((record.partition, seq_of(record)), record)
+        return list(first.values())
 
     def check(self) -> None:
         """Every request was answered once; first occurrences are in the order of seq; one content per seq."""
