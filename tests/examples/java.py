@@ -33,10 +33,15 @@ def compile_examples(classes: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def java_command(classes: Path, name: str) -> list[str]:
+    """The command that runs the compiled example *name*; its arguments follow."""
+    return [str(find_java()), "-Xmx128m", "-cp", f"{classes}:{_classpath()}", name]
+
+
 def run_example(classes: Path, name: str, arguments: Sequence[str], given: str = "") -> str:
     """Run the compiled example *name* with *given* as its input; return what it prints. It must exit with 0."""
     done = subprocess.run(
-        [find_java(), "-Xmx128m", "-cp", f"{classes}:{_classpath()}", name, *arguments],
+        [*java_command(classes, name), *arguments],
         input=given, capture_output=True, text=True, check=False, timeout=WITHIN_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
