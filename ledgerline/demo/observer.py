@@ -3,11 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
-from math import ceil
 from typing import Final
 
 import orjson
 
+from ledgerline.demo.timeline import Timeline
 from schemas.records import header_values
 from streams.kafka import Consumer, Isolation, Partition, Record
 
@@ -43,6 +43,7 @@ class Observer:
         self._watched: set[int] = set()
         self.resumed_ms: dict[int, int] = {}
         self.seen = Seen()
+        self.timeline = Timeline()
 
     @classmethod
     async def start(cls, bootstrap: str, requests: str, outcomes: str, partitions: int) -> "Observer":
@@ -64,6 +65,16 @@ class Observer:
                 for record in records:
                     self._outcome(record)
 
+    @property
+    def unmatched(self) -> int:
+        """Requests and outcomes whose counterpart has not been seen yet."""
+        return len(self._sent_at) + len(self._answered_at)
+
+    def forget_times(self) -> None:
+        """Forget when requests were sent and answered so far; what is counted otherwise stays."""
+        self.seen.latencies_ms.clear()
+        self.timeline.forget()
+
     def watch(self, partitions: set[int], from_ms: int) -> None:
         """From now on note in :attr:`resumed_ms` when each of *partitions* first answers after *from_ms*."""
         self._watched, self._watched_from_ms = set(partitions), from_ms
@@ -78,7 +89,7 @@ class Observer:
         if answered_ms is None:
             self._sent_at[at] = record.timestamp_ms
         else:
-            self.seen.latencies_ms.append(answered_ms - record.timestamp_ms)
+            self._matched(record.partition, record.timestamp_ms, answered_ms)
 
     def _outcome(self, record: Record) -> None:
         body = orjson.loads(record.value or b"")
@@ -97,8 +108,12 @@ class Observer:
         if sent_ms is None:
             self._answered_at[at] = record.timestamp_ms
         else:
-            seen.latencies_ms.append(record.timestamp_ms - sent_ms)
+            self._matched(partition, sent_ms, record.timestamp_ms)
         self._count(body)
+
+    def _matched(self, partition: int, sent_ms: int, answered_ms: int) -> None:
+        self.seen.latencies_ms.append(answered_ms - sent_ms)
+        self.timeline.answered(partition, sent_ms, answered_ms)
 
     def _count(self, body: dict[str, object]) -> None:
         seen = self.seen
@@ -115,10 +130,3 @@ class Observer:
                 heappush(seen.top_scores, scored)
             else:
                 heappushpop(seen.top_scores, scored)
-
-
-def percentile(values: list[int], share: float) -> int | None:
-    """Return the smallest of *values* that is not below *share* of them (nearest rank); ``None`` for no values."""
-    if not values:
-        return None
-    return sorted(values)[max(0, ceil(share * len(values)) - 1)]

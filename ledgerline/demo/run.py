@@ -16,16 +16,20 @@ from rich.console import Console
 
 from ledgerline.demo import processes
 from ledgerline.demo.ending import print_outcomes, print_scores, print_speed, print_takeover
+from ledgerline.demo.figures import Figures, count_rows, describe
 from ledgerline.demo.killed import Killed
 from ledgerline.demo.ledger import DemoLedger, create_ledger, delete_earlier, psql_line
 from ledgerline.demo.observer import Observer
 from ledgerline.demo.processes import Process
+from ledgerline.demo.report import write_report
 from ledgerline.demo.screen import Progress
 from ledgerline.demo.sender import Sender, send_bursts, send_steadily
+from ledgerline.demo.timeline import Stand, course_of
 from ledgerline.demo.traffic import PER_THOUSAND, SAMPLE, Sample, Traffic, fundings, openings, read_sample
 from ledgerline.errors import UnreachableError
 from ledgerline.settings import Settings
 from ledgerline.verify import show
+from ledgerline.verify.report import Report
 from ledgerline.verify.run import watched
 
 ANSWERED_WITHIN_S: Final = 120.0
@@ -33,6 +37,10 @@ POSTED_EVERY_S: Final = 0.5
 LOOK_EVERY_S: Final = 0.1
 KILL_AFTER: Final = 0.5
 """The share of the requests that has been sent when a worker is killed."""
+IN_FLIGHT_MS: Final = 500
+"""What a killed worker had handed to its sockets may reach the brokers this long; nobody takes over that early."""
+REPORTS: Final = "reports"
+"""The folder below the home where reports are kept, beside the stack, so that `down --delete` leaves them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +51,23 @@ class Options:
     rate: int
     seed: int
     keep: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How a demo ended: whether every invariant was proved, and where its report is."""
+
+    proved: bool
+    report: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """Who was killed, how many accounts there are, and the seconds from the first payment sent to the last booked."""
+
+    killed: Killed
+    accounts: int
+    elapsed_s: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,13 +97,21 @@ class Stage:
         return self.sender.sent - self.observer.seen.answered
 
     @property
+    def all_answered(self) -> bool:
+        """Whether every request has its outcome, and both have been seen."""
+        return self.unanswered == 0 and self.observer.unmatched == 0
+
+    @property
     def unposted(self) -> int:
         """Events that the outcomes tell of and Postgres does not hold yet."""
         return sum(self.observer.seen.seqs.values()) - self.posted
 
 
-async def run_demo(options: Options, settings: Settings, console: Console) -> bool:
-    """Play the demo; return whether every invariant was proved. Raises LedgerlineError if a part cannot be started."""
+async def run_demo(options: Options, settings: Settings, console: Console) -> Finished:
+    """Play the demo, prove its result, and write the report.
+
+    Raises LedgerlineError if a part cannot be started or the report cannot be written.
+    """
     console.rule("[bold]Ledgerline demo")
     console.print(
         f"{options.requests:,} card payments from a simulated, labelled stream (Sparkov generator); its time is"
@@ -91,17 +124,41 @@ async def run_demo(options: Options, settings: Settings, console: Console) -> bo
     console.print(f"ledger [bold]{ledger.topics.prefix}[/] with {ledger.partitions} partitions on Kafka {ledger.kafka}")
     sample = await asyncio.to_thread(read_sample, SAMPLE, options.requests, ledger.partitions)
     async with _stage(options, settings, console, ledger) as stage:
-        killed, elapsed_s = await _play(stage, sample)
+        played = await _play(stage, sample)
         seen = stage.observer.seen
         print_outcomes(console, seen)
         await print_scores(console, ledger, seen)
-        print_speed(console, seen, options.requests, elapsed_s)
-        print_takeover(console, killed, stage.observer.resumed_ms)
+        print_speed(console, seen, options.requests, played.elapsed_s)
+        print_takeover(console, played.killed, stage.observer.resumed_ms)
         console.rule("[bold]Proof")
-        report = await watched(ledger.kafka, ledger.topics.prefix, ledger.dsn)
-        show(report, console)
+        proof = await watched(ledger.kafka, ledger.topics.prefix, ledger.dsn)
+        show(proof, console)
+        figures = await _figures(stage, played, proof)
+        report = await asyncio.to_thread(write_report, figures, settings.home.resolve() / REPORTS)
         _say_where_next(stage, seen.a_decline)
-    return report.ok
+        console.print(f"report     {report}", soft_wrap=True)
+    return Finished(proved=proof.ok, report=report)
+
+
+async def _figures(stage: Stage, played: Played, proof: Report) -> Figures:
+    """Gather what was measured."""
+    options, observer, ledger = stage.options, stage.observer, stage.ledger
+    return Figures(
+        name=ledger.topics.prefix.removesuffix("."),
+        requests=options.requests,
+        rate=options.rate,
+        seed=options.seed,
+        accounts=played.accounts,
+        elapsed_s=played.elapsed_s,
+        by_result=observer.seen.by_result,
+        repeated_publications=observer.seen.repeated_publications,
+        course=await asyncio.to_thread(course_of, observer.timeline, ledger.partitions, played.killed),
+        killed=played.killed,
+        resumed_ms=observer.resumed_ms,
+        rows=await count_rows(ledger.dsn),
+        proof=proof,
+        surroundings=await describe(ledger.dsn, stage.settings.kafka),
+    )
 
 
 @contextlib.asynccontextmanager
@@ -145,11 +202,8 @@ async def _stage(options: Options, settings: Settings, console: Console, ledger:
                 console.print(f"the logs of the processes are in {logs}")
 
 
-async def _play(stage: Stage, sample: Sample) -> tuple[Killed, float]:
-    """Open and fund the accounts, play the payments, kill a worker on the way, wait until all stands in Postgres.
-
-    Returns who was killed, and the seconds from the first payment sent to the last one posted.
-    """
+async def _play(stage: Stage, sample: Sample) -> Played:
+    """Open and fund the accounts, play the payments, kill a worker on the way, wait until all stands in Postgres."""
     stop_watching = asyncio.Event()
     accounts = [*sample.customers, *sample.settlements]
     requests = stage.options.requests
@@ -157,24 +211,24 @@ async def _play(stage: Stage, sample: Sample) -> tuple[Killed, float]:
         async with asyncio.TaskGroup() as group:
             group.create_task(_observe(stage, stop_watching))
             group.create_task(_watch(stage, progress, stop_watching))
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = _now_ms()
             await send_bursts(stage.sender, openings(accounts, now_ms))
-            await _until(stage, "answered", lambda: stage.unanswered == 0)
+            await _until(stage, "answered", lambda: stage.all_answered)
             await send_bursts(stage.sender, fundings(sample.customers, now_ms))
-            await _until(stage, "answered", lambda: stage.unanswered == 0)
+            await _until(stage, "answered", lambda: stage.all_answered)
             progress.say(f"{len(accounts):,} accounts opened, {len(sample.customers):,} of them funded")
             await _until(stage, "posted", lambda: stage.unposted <= 0)
-            stage.observer.seen.latencies_ms.clear()
+            stage.observer.forget_times()
             began = time.monotonic()
             killing = group.create_task(_kill_in_the_middle(stage, progress))
             traffic = Traffic(sample.payments, requests, stage.options.seed)
             await send_steadily(stage.sender, traffic.take, stage.options.rate, lambda: stage.unanswered)
             killed = await killing
-            await _until(stage, "answered", lambda: stage.unanswered == 0)
+            await _until(stage, "answered", lambda: stage.all_answered)
             await _until(stage, "posted", lambda: stage.unposted <= 0)
             elapsed_s = time.monotonic() - began
             stop_watching.set()
-    return killed, elapsed_s
+    return Played(killed=killed, accounts=len(accounts), elapsed_s=elapsed_s)
 
 
 async def _observe(stage: Stage, stop: asyncio.Event) -> None:
@@ -190,6 +244,8 @@ async def _watch(stage: Stage, progress: Progress, stop: asyncio.Event) -> None:
             stage.posted = await connection.fetchval(
                 "SELECT coalesce(sum(seq), 0)::bigint FROM ledgerline.sink_positions"
             )
+            known = sum(stage.observer.seen.seqs.values())
+            stage.observer.timeline.stood(Stand(at_ms=_now_ms(), known=known, booked=stage.posted))
             alive = [p.name for p in stage.running if p.running.poll() is None and p.name.startswith("worker")]
             progress.show(stage.sender.sent, stage.observer.seen, stage.posted, ", ".join(alive))
             await asyncio.sleep(POSTED_EVERY_S)
@@ -219,15 +275,19 @@ async def _kill_in_the_middle(stage: Stage, progress: Progress) -> Killed:
     workers = [process for process in stage.running if process.name.startswith("worker")]
     owned = {worker.name: await processes.owned(worker, stage.http) for worker in workers}
     victim = max(workers, key=lambda worker: len(owned[worker.name]))
-    killed = Killed(name=victim.name, partitions=frozenset(owned[victim.name]), at_ms=time.time_ns() // 1_000_000)
-    stage.observer.watch(set(killed.partitions), killed.at_ms)
+    killed = Killed(name=victim.name, partitions=frozenset(owned[victim.name]), at_ms=_now_ms())
     processes.kill(victim)
+    stage.observer.watch(set(killed.partitions), killed.at_ms + IN_FLIGHT_MS)
     progress.say(
         f"[red]SIGKILL[/] {victim.name}, the owner of {len(killed.partitions)} of {stage.ledger.partitions} partitions;"
         " worker-3 joins"
     )
     stage.start("worker-3", "worker")
     return killed
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _say_where_next(stage: Stage, decline: str | None) -> None:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ledgerline.demo.observer import Seen, percentile
+from ledgerline.demo.observer import Seen
+from ledgerline.demo.timeline import percentile
 
 WINDOW_S: Final = 3.0
 PLAIN_EVERY_S: Final = 5.0

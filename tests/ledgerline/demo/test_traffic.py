@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ledgerline.demo.observer import percentile
+from ledgerline.demo.timeline import percentile
 from ledgerline.demo.traffic import BREAKAGES, PER_THOUSAND, SAMPLE, Traffic, fundings, openings, read_sample
 from schemas.bounds import MAX_REQUEST_BYTES
 from schemas.records import partition_of
