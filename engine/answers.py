@@ -8,12 +8,12 @@ from engine.limits import Headroom
 from engine.refusals import readable
 from engine.rulings import Effects, Ruling
 from schemas.bounds import MAX_REQUEST_BYTES
-from schemas.events import Answer, Span
+from schemas.events import Answer, Span, trusted
 from schemas.outcomes import transaction_id
 from schemas.requests import Decoded, Deposit, OpenAccount, Transfer, Unreadable, Withdraw
 from schemas.times import format_time
 
-_MONEY = (Deposit, Withdraw, Transfer)
+_MONEY = (Transfer, Deposit, Withdraw)  # the most frequent first, as in engine.business.settle
 
 
 def write_outcome(book: Book, intake: Intake, ruling: Ruling, limits: list[Headroom], at: int, ruleset: str) -> bytes:
@@ -87,11 +87,15 @@ def write_answer(
     record: Span = (start if kept else None, len(intake.framed))
     outcome_start = start + (len(intake.framed) if kept else 0)
     effects = ruling.effects
-    return Answer.model_validate(
+    return trusted(
+        Answer,
         {
+            "event": "answer",
             "at": at,
+            "topic": "requests",
             "offset": intake.offset,
             "sha256": intake.sha256,
+            "kid": None,
             "record": record,
             "request_id": request_id,
             "account_id": account_id,
@@ -112,7 +116,7 @@ def write_answer(
             "ruleset": ruleset,
             "outcome": (outcome_start, len(bodies[0])),
             "explanation": (outcome_start + len(bodies[0]), len(bodies[1])),
-        }
+        },
     )
 
 

@@ -3,8 +3,7 @@
 Each function is a flat list of guards in the order of the checks; behind the last guard the request must succeed.
 """
 
-from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from engine.book import Account, Book
 from engine.checks import (
@@ -27,14 +26,13 @@ from engine.scoring import score
 from schemas.bounds import DAY_MS
 from schemas.config import DEFAULT_TIER, Bundle
 from schemas.currencies import format_amount
-from schemas.events import AccountTerms, Leg
+from schemas.events import AccountTerms, Leg, Payment, Profile, Usage, trusted
 from schemas.outcomes import transaction_id
 from schemas.reasons import Reason
 from schemas.requests import CloseAccount, Deposit, OpenAccount, Request, Transfer, UpdateAccount, Withdraw
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """What a request is decided with: the book, which is only read, the bundle in force, the time, and notes."""
 
     book: Book
@@ -46,18 +44,19 @@ class Case:
 def settle(case: Case, request: Request) -> Effects | Refusal:
     """Return what *request* changes, or why not."""
     match request:
+        # The most frequent first: to be no instance of a pydantic class takes half a microsecond.
+        case Transfer():
+            return _transfer(case, request)
+        case Deposit():
+            return _deposit(case, request)
+        case Withdraw():
+            return _withdraw(case, request)
         case OpenAccount():
             return _open(case, request)
         case UpdateAccount():
             return _update(case, request)
         case CloseAccount():
             return _close(case, request)
-        case Deposit():
-            return _deposit(case, request)
-        case Withdraw():
-            return _withdraw(case, request)
-        case Transfer():
-            return _transfer(case, request)
         case _:
             assert_never(request)
 
@@ -172,7 +171,7 @@ def _transfer(case: Case, request: Transfer) -> Effects | Refusal:
     return Effects(
         legs=legs,
         usage=_usage(case, request),
-        payment={"payee": request.payee, "amount_minor": request.amount_minor},
+        payment=trusted(Payment, {"payee": request.payee, "amount_minor": request.amount_minor}),
         profile=_profile(case),
     )
 
@@ -227,9 +226,9 @@ def _unsurprising(case: Case, account: Account, request: Withdraw | Transfer) ->
     return None
 
 
-def _profile(case: Case) -> dict[str, int] | None:
+def _profile(case: Case) -> Profile | None:
     return None if case.findings.score is None else case.findings.score.profile
 
 
-def _usage(case: Case, request: Deposit | Withdraw | Transfer) -> dict[str, int]:
-    return {"day": case.at // DAY_MS, "amount_minor": request.amount_minor}
+def _usage(case: Case, request: Deposit | Withdraw | Transfer) -> Usage:
+    return trusted(Usage, {"day": case.at // DAY_MS, "amount_minor": request.amount_minor})

@@ -5,7 +5,7 @@ are not part of this version.
 """
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -30,8 +30,7 @@ from schemas.records import input_hash
 from schemas.requests import Decoded, Unreadable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """The event that answers a record, and the bytes that its spans point to behind the record: outcome, explanation.
 
     ``defect`` is the unexpected exception behind an ``internal_error``: the shell counts it and alarms.
@@ -176,7 +175,7 @@ def _write(
     limits: list[Headroom] = []
     usage = ruling.effects.usage
     if ruling.findings.standing is not None:
-        limits = headroom(ruling.findings.standing, 0 if usage is None else usage["amount_minor"])
+        limits = headroom(ruling.findings.standing, 0 if usage is None else usage.amount_minor)
     if ruling.replayed and evidence.original is not None:
         outcome = write_replay(book, evidence.original)
     else:

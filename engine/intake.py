@@ -1,6 +1,6 @@
 """One record of ``requests``, read without any state: what a worker may do ahead of the decision."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.idempotency import key_digest
 from schemas.bounds import MAX_REQUEST_BYTES
@@ -9,8 +9,7 @@ from schemas.records import RawRecord, input_hash
 from schemas.requests import Decoded, Unreadable, decode_request
 
 
-@dataclass(frozen=True, slots=True)
-class Intake:
+class Intake(NamedTuple):
     """A record as it was received, with everything that can be known about it without the book.
 
     ``framed`` are the bytes that the block keeps and ``sha256`` (hex) hashes; ``digest`` is the idempotency key of a

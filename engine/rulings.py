@@ -1,28 +1,24 @@
 """What ``decide`` found out about one request, before it is written as event, outcome and explanation."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from engine.duplicates import Lookalike
 from engine.limits import Standing
 from engine.refusals import Refusal
 from engine.scoring import Score
-from schemas.events import AccountTerms, Leg
+from schemas.events import AccountTerms, Leg, Payment, Profile, Usage
 from schemas.outcomes import Status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effects:
-    """What an accepted request changes; each field is written in the event and applied by ``evolve``.
-
-    Plain values: they are validated once, as part of the event.
-    """
+class Effects(NamedTuple):
+    """What an accepted request changes; each field is written in the event and applied by ``evolve``."""
 
     legs: tuple[Leg, ...] = ()
     account: AccountTerms | None = None
-    usage: dict[str, int] | None = None
-    payment: dict[str, str | int] | None = None
-    profile: dict[str, int] | None = None
+    usage: Usage | None = None
+    payment: Payment | None = None
+    profile: Profile | None = None
 
 
 NO_EFFECTS: Final = Effects()
@@ -42,8 +38,7 @@ class Findings:
     score: Score | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
+class Ruling(NamedTuple):
     """The decision about one request; ``original`` is the seq that a replay repeats or a conflict names."""
 
     status: Status

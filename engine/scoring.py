@@ -5,13 +5,13 @@ it. Integers only; logarithms are in units of 1/1024 (engine/fixed.py). The cons
 a simulated, labelled stream of card payments; ``bench/score_quality.py`` measures the separation on the odd ones.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from engine.book import Account, Habits
 from engine.fixed import ONE, decayed, log2
 from schemas.bounds import HOUR_MS
 from schemas.config import MAX_SCORE
+from schemas.events import Profile, trusted
 
 MOST_AMOUNT: Final = 250
 MOST_VELOCITY: Final = 500
@@ -33,19 +33,15 @@ USUAL_SHARE: Final = 5
 """An hour of day near which at least a fifth of an account's payments were made does not surprise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """The surprise of one payment and what explains it.
-
-    ``profile`` is what the account's habits become with it, as ``schemas.events.Profile``.
-    """
+class Score(NamedTuple):
+    """The surprise of one payment, what explains it, and what the account's habits become with it."""
 
     total: int
     amount: int
     velocity: int
     hour: int
     values: dict[str, int]
-    profile: dict[str, int]
+    profile: Profile
 
 
 def score(account: Account, amount_minor: int, at: int) -> Score:
@@ -55,25 +51,26 @@ def score(account: Account, amount_minor: int, at: int) -> Score:
     habits = account.habits
     if habits is None:
         return _first(amount_minor, log_amount, hour)
-    spent_minor = decayed(habits.spent_minor, at - habits.at, HALF_LIFE_MS) + amount_minor
+    last_at, payments, log_mean, log_deviation, last_spent_minor, pace_mean, pace_deviation = habits
+    spent_minor = decayed(last_spent_minor, at - last_at, HALF_LIFE_MS) + amount_minor
     pace = log2(spent_minor)
-    near = _nearby(account.hours, hour)
-    warmth = min(habits.payments, WARM_COUNT)
-    amount = _excess(log_amount, habits.log_mean, habits.log_deviation, MOST_AMOUNT, 2) * warmth // WARM_COUNT
-    velocity = _excess(pace, habits.pace_mean, habits.pace_deviation, MOST_VELOCITY, 3) * warmth // WARM_COUNT
-    odd_hour = max(0, MOST_HOUR - MOST_HOUR * USUAL_SHARE * near // len(account.hours)) * warmth // WARM_COUNT
+    near, known = _nearby(account.hours, hour), len(account.hours)
+    warmth = min(payments, WARM_COUNT)
+    amount = _excess(log_amount, log_mean, log_deviation, MOST_AMOUNT, 2) * warmth // WARM_COUNT
+    velocity = _excess(pace, pace_mean, pace_deviation, MOST_VELOCITY, 3) * warmth // WARM_COUNT
+    odd_hour = max(0, MOST_HOUR - MOST_HOUR * USUAL_SHARE * near // known) * warmth // WARM_COUNT
     values = {
-        "payments": habits.payments,
+        "payments": payments,
         "log_amount": log_amount,
-        "log_mean": habits.log_mean,
-        "log_deviation": habits.log_deviation,
+        "log_mean": log_mean,
+        "log_deviation": log_deviation,
         "spent_minor": spent_minor,
         "pace": pace,
-        "pace_mean": habits.pace_mean,
-        "pace_deviation": habits.pace_deviation,
+        "pace_mean": pace_mean,
+        "pace_deviation": pace_deviation,
         "hour": hour,
         "payments_near_hour": near,
-        "payments_known": len(account.hours),
+        "payments_known": known,
     }
     total = min(MAX_SCORE, amount + velocity + odd_hour)
     return Score(total, amount, velocity, odd_hour, values, _learned(habits, log_amount, spent_minor, pace, hour))
@@ -81,15 +78,7 @@ def score(account: Account, amount_minor: int, at: int) -> Score:
 
 def _first(amount_minor: int, log_amount: int, hour: int) -> Score:
     """Nothing is known about the account: nothing surprises."""
-    profile = {
-        "count": 1,
-        "log_mean": log_amount,
-        "log_deviation": 0,
-        "spent_minor": amount_minor,
-        "pace_mean": log_amount,
-        "pace_deviation": 0,
-        "hour": hour,
-    }
+    profile = _profile(1, log_amount, 0, amount_minor, log_amount, 0, hour)
     return Score(0, 0, 0, 0, {"payments": 0, "log_amount": log_amount, "hour": hour}, profile)
 
 
@@ -104,15 +93,39 @@ def _nearby(hours: bytes, hour: int) -> int:
     return hours.count(hour) + hours.count((hour + 1) % 24) + hours.count((hour - 1) % 24)
 
 
-def _learned(habits: Habits, log_amount: int, spent_minor: int, pace: int, hour: int) -> dict[str, int]:
-    weight = min(habits.payments + 1, MEMORY_COUNT)
-    surprise, hurry = log_amount - habits.log_mean, pace - habits.pace_mean
-    return {
-        "count": habits.payments + 1,
-        "log_mean": habits.log_mean + surprise // weight,
-        "log_deviation": habits.log_deviation + (abs(surprise) - habits.log_deviation) // weight,
-        "spent_minor": spent_minor,
-        "pace_mean": habits.pace_mean + hurry // weight,
-        "pace_deviation": habits.pace_deviation + (abs(hurry) - habits.pace_deviation) // weight,
-        "hour": hour,
-    }
+def _learned(habits: Habits, log_amount: int, spent_minor: int, pace: int, hour: int) -> Profile:
+    _, payments, log_mean, log_deviation, _, pace_mean, pace_deviation = habits
+    weight = min(payments + 1, MEMORY_COUNT)
+    surprise, hurry = log_amount - log_mean, pace - pace_mean
+    return _profile(
+        payments + 1,
+        log_mean + surprise // weight,
+        log_deviation + (abs(surprise) - log_deviation) // weight,
+        spent_minor,
+        pace_mean + hurry // weight,
+        pace_deviation + (abs(hurry) - pace_deviation) // weight,
+        hour,
+    )
+
+
+def _profile(
+    count: int,
+    log_mean: int,
+    log_deviation: int,
+    spent_minor: int,
+    pace_mean: int,
+    pace_deviation: int,
+    hour: int,
+) -> Profile:
+    return trusted(
+        Profile,
+        {
+            "count": count,
+            "log_mean": log_mean,
+            "log_deviation": log_deviation,
+            "spent_minor": spent_minor,
+            "pace_mean": pace_mean,
+            "pace_deviation": pace_deviation,
+            "hour": hour,
+        },
+    )

@@ -1,7 +1,7 @@
 """Transaction requests as upstream services send them (docs/requests.md), and their one decoder."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import (
     ConfigDict,
@@ -161,8 +161,7 @@ PLANNED_TYPES: Final = frozenset(
 """Types of the interface that this version refuses with ``unsupported_type``; the same id may be sent again later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """A request that passed check 1, with the first 16 bytes of SHA-256 over its canonical value."""
 
     request: Request

@@ -17,6 +17,7 @@ from schemas.events import Answer, ConfigPickup, Genesis, Skip, decode_events, e
 from schemas.outcomes import Outcome, decode_outcome, encode_outcome
 from schemas.records import RawRecord, frame
 from schemas.times import format_time, parse_time
+from tests.engine.validated import assert_as_validated
 
 NOON: Final = parse_time("2026-11-20T12:00:00Z")
 LEDGER_ID: Final = "00000000-0000-4000-8000-000000000001"
@@ -140,6 +141,7 @@ class Desk:
         return decode_outcome(self.receive(canonical(value), account_id.encode()).outcome)
 
     def _apply(self, event: Answer | Skip | ConfigPickup) -> None:
+        assert_as_validated(event)
         evolve(self.book, event)
         (again,) = decode_events(encode_events([event]))
         evolve(self.folded, again)

@@ -4,7 +4,7 @@ from engine.book import Account
 from engine.evolve import learn
 from engine.scoring import MOST_AMOUNT, MOST_HOUR, MOST_VELOCITY, Score, score
 from schemas.config import MAX_SCORE
-from schemas.events import AccountTerms, Profile
+from schemas.events import AccountTerms
 from tests.engine.desk import NOON
 
 HOUR = 3_600_000
@@ -29,7 +29,7 @@ class Payer:
     def pay(self, amount_minor: int, after_ms: int = 24 * HOUR) -> Score:
         self.at += after_ms
         found = self.look(amount_minor)
-        learn(self.account, Profile.model_validate(found.profile), self.at)
+        learn(self.account, found.profile, self.at)
         return found
 
     def look(self, amount_minor: int, after_ms: int = 0) -> Score:
