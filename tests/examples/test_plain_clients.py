@@ -79,11 +79,11 @@ async def test_a_plain_client_without_an_answer_sends_the_same_bytes_again(kafka
     async with upstream(kafka) as ledger:
         languages = [await start(command, kafka, ledger.prefix) for command in commands(java_classes).values()]
         deadline = time.monotonic() + WITHIN_S
-        while sum(count > 1 for count in (copies := await sent(ledger)).values()) < len(
-            languages
-        ):  # nobody answers yet
+        copies: Counter[bytes] = Counter()
+        while sum(count > 1 for count in copies.values()) < len(languages):  # nobody answers yet
             assert time.monotonic() < deadline, copies
             await asyncio.sleep(0.2)
+            copies = await sent(ledger)
         assert len(copies) == len(languages), "every copy of a request is the same"
         async with running(worker(ledger)):
             assert [await printed(process) for process in languages] == [TOLD] * len(languages)
