@@ -25,20 +25,18 @@ def commands(classes: Path) -> dict[str, list[str]]:
     }
 
 
-async def start(command: list[str], *arguments: str) -> asyncio.subprocess.Process:
+async def told(command: list[str], *arguments: str) -> list[tuple[str, ...]]:
+    """Type, status and balance of each line that the command prints; it must end with exit code 0."""
     pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(*command, *arguments, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
-
-
-async def printed(process: asyncio.subprocess.Process) -> list[tuple[str, str, str]]:
-    """Type, status and balance of each line; the process must end with exit code 0."""
+    process = await asyncio.create_subprocess_exec(*command, *arguments, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
     try:
         said, _ = await asyncio.wait_for(process.communicate(), WITHIN_S)
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()
     assert process.returncode == 0, said.decode()
-    return [tuple(line.split(" ")[1:4]) for line in said.decode().splitlines()]  # type: ignore[misc] # three words each
+    return [tuple(line.split(" ")[1:4]) for line in said.decode().splitlines()]
 
 
 async def sent(ledger: Upstream) -> Counter[bytes]:
@@ -67,8 +65,8 @@ async def test_a_plain_client_prints_its_outcomes_from_outcomes_and_from_a_reply
     async with upstream(kafka) as ledger, running(worker(ledger)):
         replies = f"{ledger.prefix}replies"
         try:
-            assert await printed(await start(command, kafka, ledger.prefix)) == TOLD
-            assert await printed(await start(command, kafka, ledger.prefix, replies)) == TOLD
+            assert await told(command, kafka, ledger.prefix) == TOLD
+            assert await told(command, kafka, ledger.prefix, replies) == TOLD
         finally:
             admin = await Admin.start(kafka, "test")
             await admin.delete_topic(replies)
@@ -77,13 +75,16 @@ async def test_a_plain_client_prints_its_outcomes_from_outcomes_and_from_a_reply
 
 async def test_a_plain_client_without_an_answer_sends_the_same_bytes_again(kafka: str, java_classes: Path) -> None:
     async with upstream(kafka) as ledger:
-        languages = [await start(command, kafka, ledger.prefix) for command in commands(java_classes).values()]
-        deadline = time.monotonic() + WITHIN_S
-        copies: Counter[bytes] = Counter()
-        while sum(count > 1 for count in copies.values()) < len(languages):  # nobody answers yet
-            assert time.monotonic() < deadline, copies
-            await asyncio.sleep(0.2)
-            copies = await sent(ledger)
-        assert len(copies) == len(languages), "every copy of a request is the same"
-        async with running(worker(ledger)):
-            assert [await printed(process) for process in languages] == [TOLD] * len(languages)
+        languages = commands(java_classes).values()
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(told(command, kafka, ledger.prefix)) for command in languages]
+            copies: Counter[bytes] = Counter()
+            deadline = time.monotonic() + WITHIN_S
+            while sum(count > 1 for count in copies.values()) < len(asking):  # nobody answers yet
+                assert time.monotonic() < deadline, copies
+                await asyncio.sleep(0.2)
+                copies = await sent(ledger)
+            assert len(copies) == len(asking), "every copy of a request is the same"
+            async with running(worker(ledger)):
+                await asyncio.wait(asking)
+        assert [task.result() for task in asking] == [TOLD] * len(asking)
