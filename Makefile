@@ -36,6 +36,9 @@ format: venv ## format and sort imports
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
+
 lock: ## pin the newest allowed versions with their hashes (needs uv)
-	uv pip compile pyproject.toml --extra stack --extra dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --output-file requirements.txt
+	$(LOCK) --extra stack --extra dev --output-file requirements.txt
+	$(LOCK) --no-annotate --constraint requirements.txt --output-file ops/requirements-runtime.txt
