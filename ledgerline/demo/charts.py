@@ -1,6 +1,7 @@
 """The plots of a demo's report, each with its table: throughput, latency, lag, and what the kill did to whom."""
 
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import Final
 
 from ledgerline.demo.figures import Figures
@@ -182,7 +183,7 @@ def _figure(
         scale=scale,
         hovers=hovers,
     )
-    yield f"<figure>{plot}\n<figcaption>{caption}</figcaption></figure>"
+    yield f"<figure>{plot}\n<figcaption>{escape(caption)}</figcaption></figure>"
     names = [line.name for line in lines]
     yield folded(
         "The same as a table", table(f"{title}{f', {unit.strip()}' if unit else ''}", ["time", *names], rows, names)

@@ -1,6 +1,7 @@
 """The report of a demo: one HTML page of what was measured, that loads nothing."""
 
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +53,7 @@ def html(figures: Figures) -> str:
 
 def _head(title: str, figures: Figures) -> Iterator[str]:
     course, everything = figures.course, figures.course.everything
-    yield f"<h1>{title}</h1>"
+    yield f"<h1>{escape(title)}</h1>"
     yield paragraph(
         "The payments are simulated and their time is compressed (a labelled stream of the Sparkov generator, with"
         " troublesome requests mixed in). The servers, the processes, the kill and every figure below are real,"
