@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
+from streams.feed import Feed, Heard
 from streams.halts import Halt
 from streams.kafka import Consumer, Isolation, OffsetOutOfRange, Partition, Record
 from streams.topics import Topics
@@ -18,8 +21,6 @@ RANK: Final[tuple[InputName, InputName]] = ("transfers", "requests")
 MAX_BUFFERED: Final = 4_000
 """Records of one input that wait here: from there on no more of it are read until some are taken, as while the other
 input cannot be reached. One read adds at most one fetch, which is 1 MiB."""
-
-FETCH_EVERYTHING: Final = 100_000
 
 SILENT_AFTER_S: Final = 10.0
 """Without an answer to a fetch for so long an input is in trouble: aiokafka says nothing while it cannot fetch."""
@@ -114,49 +115,48 @@ class Heads:
 
 
 class KafkaInputs:
-    """``Inputs`` on a real broker: one consumer for both topics, ``read_committed``, no offset to fall back to."""
+    """``Inputs`` on real brokers, as a taker of the process's feed."""
 
-    def __init__(self, kafka: str, topics: Topics, partition: int) -> None:
-        self._kafka = kafka
+    def __init__(self, kafka: str, topics: Topics, partition: int, feed: Feed) -> None:
+        self._kafka, self._feed = kafka, feed
         self._places: dict[InputName, Partition] = {
             "transfers": Partition(topics.transfers, partition),
             "requests": Partition(topics.requests, partition),
         }
+        self._names = {place: name for name, place in self._places.items()}
         self._heads = Heads()
-        self._consumer: Consumer | None = None
-        self._trouble: str | None = None
+        self._news = asyncio.Event()  # something may be taken, or reading has failed
+        self._failure: Exception | None = None
+        self._silent: dict[Partition, str] = {}
+        self._behind = 0  # records of requests at the broker that were not fetched yet, as of the last fetch
         self._started_ms = 0
 
     async def start(self, next_offsets: Mapping[str, int]) -> None:
         """See ``Inputs``."""
         await self.close()
-        self._heads = Heads()
-        places = self._places
-        consumer = await Consumer.start(
-            self._kafka, "ledgerline-inputs", Isolation.COMMITTED, max_poll_records=FETCH_EVERYTHING
-        )
-        try:
-            starts = await consumer.start_offsets(places.values())
-            ends = await consumer.end_offsets(places.values())
-            for name, place in places.items():
-                self._check_retained(place, next_offsets[name], starts[place], ends[place])
-            consumer.assign(places.values())
-            for name, place in places.items():
-                consumer.seek(place, next_offsets[name])
-        except BaseException:
-            await consumer.close()
-            raise
-        self._consumer, self._started_ms = consumer, _now_ms()
+        self._heads, self._failure, self._behind = Heads(), None, 0
+        await self._check_retained(next_offsets)
+        self._started_ms = _now_ms()
+        await self._feed.add(self, {place: next_offsets[name] for name, place in self._places.items()})
 
     async def take(self, limit: int, wait_ms: int) -> list[Input]:
         """See ``Inputs``."""
-        taken: list[Input] = []
-        if self._heads.waiting() < limit:
-            await self._fetch(0 if self._heads.waiting() else wait_ms)
+        taken = self._take(limit)
+        if not taken and self._failure is None:
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_ms / 1000):
+                    await self._news.wait()
+            taken = self._take(limit)
+        if self._failure is not None:
+            raise self._explained(self._failure)
+        return taken
+
+    def _take(self, limit: int) -> list[Input]:
+        full = not all(map(self._heads.room, RANK))
         taken = self._heads.take(limit)
-        if not taken and self._heads.waiting():  # the other input's end is not known yet
-            await self._fetch(wait_ms)
-            taken = self._heads.take(limit)
+        if full and taken:
+            self._feed.made_room()
         return taken
 
     def lag(self) -> Lag:
@@ -166,54 +166,72 @@ class KafkaInputs:
     @property
     def trouble(self) -> str | None:
         """See ``Inputs``."""
-        return self._trouble
+        return next(iter(self._silent.values()), None)
 
     async def close(self) -> None:
         """See ``Inputs``."""
-        consumer, self._consumer, self._trouble = self._consumer, None, None
-        if consumer is not None:
-            await consumer.close()
+        self._silent = {}
+        await self._feed.remove(self._places.values())
 
-    _behind = 0  # records of requests at the broker that were not fetched yet, as of the last fetch
+    # ---- what the feed tells
 
-    async def _fetch(self, wait_ms: int) -> None:
-        assert self._consumer is not None, "start comes first"
-        consumer, heads = self._consumer, self._heads
-        wanted = [place for name, place in self._places.items() if heads.room(name)]
+    def room(self, place: Partition) -> bool:
+        """See ``Taker``."""
+        return self._heads.room(self._names[place])
+
+    def hear(self, place: Partition, heard: Heard) -> None:
+        """See ``Taker``."""
+        name, heads = self._names[place], self._heads
+        if heard.records:
+            heads.add(name, heard.records)
+        self._silent.pop(place, None)
+        if heads.empty(name):
+            heads.ended(name, heard.stable_end is not None and heard.position >= heard.stable_end)
+            silent_s = (_now_ms() - (heard.answered_ms or self._started_ms)) / 1000
+            if silent_s > SILENT_AFTER_S:
+                self._silent[place] = f"{place}: expected an answer to a fetch, got none for {silent_s:.0f} s"
+        if name == "requests":
+            self._behind = max(0, (heard.end or 0) - heard.position)
+        if heads.waiting():
+            self._news.set()
+
+    def fail(self, error: Exception) -> None:
+        """See ``Taker``."""
+        self._failure = error
+        self._news.set()
+
+    # ---- what is not retained
+
+    async def _check_retained(self, next_offsets: Mapping[str, int]) -> None:
+        places = self._places
+        consumer = await Consumer.start(self._kafka, "ledgerline-inputs", Isolation.COMMITTED)
         try:
-            found = await consumer.poll(*wanted, timeout_ms=wait_ms)
-        except OffsetOutOfRange as error:
-            raise Halt(
-                f"the records at the position in the journal are gone: {error}; requests were deleted before they were "
-                "decided, or the topic was recreated: restore it, or start a new ledger",
-                topic=str(self._places["requests"]),
-                offset=None,
-            ) from error
-        self._trouble = None
-        for name, place in self._places.items():
-            records = found.get(place)
-            if records:
-                heads.add(name, records)
-            position = await consumer.position(place)
-            if heads.empty(name):
-                end = consumer.last_stable_offset(place)
-                heads.ended(name, end is not None and position >= end)
-                silent_s = (_now_ms() - (consumer.last_answer_ms(place) or self._started_ms)) / 1000
-                if silent_s > SILENT_AFTER_S:
-                    self._trouble = f"{place}: expected an answer to a fetch, got none for {silent_s:.0f} s"
-            if name == "requests":
-                self._behind = max(0, (consumer.high_water(place) or 0) - position)
+            starts = await consumer.start_offsets(places.values())
+            ends = await consumer.end_offsets(places.values())
+        finally:
+            await consumer.close()
+        for name, place in places.items():
+            position, start, end = next_offsets[name], starts[place], ends[place]
+            if not start <= position <= end:
+                raise Halt(
+                    f"expected the record at {position}, the position in the journal, within the log {start}..{end}: "
+                    "records were deleted before they were decided, or the topic was recreated; "
+                    "restore it, or start a new ledger",
+                    topic=str(place),
+                    offset=position,
+                )
 
-    @staticmethod
-    def _check_retained(place: Partition, position: int, start: int, end: int) -> None:
-        if not start <= position <= end:
-            raise Halt(
-                f"expected the record at {position}, the position in the journal, within the log {start}..{end}: "
-                "records were deleted before they were decided, or the topic was recreated; "
-                "restore it, or start a new ledger",
-                topic=str(place),
-                offset=position,
-            )
+    def _explained(self, failure: Exception) -> Exception:
+        if not isinstance(failure, OffsetOutOfRange):
+            return failure
+        halt = Halt(
+            f"the records at the position in the journal are gone: {failure}; requests were deleted before they were "
+            "decided, or the topic was recreated: restore it, or start a new ledger",
+            topic=str(self._places["requests"]),
+            offset=None,
+        )
+        halt.__cause__ = failure
+        return halt
 
 
 def _now_ms() -> int:

@@ -19,6 +19,7 @@ from streams.kafka import (
     Producer,
     Record,
     RecordTooLarge,
+    SharedProducer,
 )
 
 SEND_TIMEOUT_S: Final = 15.0
@@ -43,7 +44,7 @@ class Publisher(Protocol):
 
 
 class KafkaPublisher:
-    """One idempotent producer for all partitions of the process; at its first error it is replaced.
+    """Publishes through one idempotent producer for all partitions of the process.
 
     A failed publication is sent again as a whole: records may be doubled, but the first occurrence of each is in order,
     because nothing newer is sent to the partition before the older ones are acknowledged.
@@ -51,8 +52,7 @@ class KafkaPublisher:
 
     def __init__(self, kafka: str) -> None:
         self._kafka = kafka
-        self._producer: Producer | None = None
-        self._changing = asyncio.Lock()
+        self._producer = SharedProducer(kafka, "ledgerline-outcomes")
         self._troubles: dict[Partition, str] = {}
 
     def trouble(self, to: Partition) -> str | None:
@@ -67,14 +67,15 @@ class KafkaPublisher:
         while True:
             producer: Producer | None = None
             try:
-                producer = await self._usable()
+                producer = await self._producer.usable()
                 await producer.send_all(to, records, SEND_TIMEOUT_S)
             except RecordTooLarge as error:
                 raise Halt(f"an outcome that the topic does not take: {error}", topic=str(to), offset=None) from error
             except KafkaFailure as error:
                 self._troubles[to] = str(error)
                 log.warning("publication failed; sending again", partition=to.number, error=str(error))
-                await self._replace(producer)
+                if producer is not None:
+                    await self._producer.replace(producer)
             else:
                 self._troubles.pop(to, None)
                 return
@@ -101,19 +102,4 @@ class KafkaPublisher:
 
     async def close(self) -> None:
         """Close the producer; nothing may be under way."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.close()
-
-    async def _usable(self) -> Producer:
-        async with self._changing:
-            if self._producer is None:
-                self._producer = await Producer.idempotent(self._kafka, "ledgerline-outcomes")
-            return self._producer
-
-    async def _replace(self, failed: Producer | None) -> None:
-        """Close *failed* for certain; whoever comes next opens another."""
-        async with self._changing:
-            if failed is not None and self._producer is failed:
-                self._producer = None
-                await failed.kill()
+        await self._producer.close()

@@ -14,9 +14,10 @@ import structlog
 
 from streams.config_log import ConfigLog, config_end, follow_config
 from streams.doctor import examine
+from streams.feed import Feed
 from streams.inputs import KafkaInputs
 from streams.journal.kafka_log import KafkaLog
-from streams.kafka import KafkaFailure, Partition
+from streams.kafka import KafkaFailure, Partition, SharedProducer
 from streams.membership import GroupMembership, Membership, StaticMembership
 from streams.metrics import Readiness, WorkerMetrics
 from streams.owner import Owner
@@ -114,8 +115,9 @@ class Worker:
         refuse_optimised()
         ledger_id = await self._examine()
         publisher = KafkaPublisher(self._options.kafka)
+        journal = SharedProducer(self._options.kafka, "ledgerline-journal")
         replies = Replies(self._options.kafka, self._topics, self._metrics)
-        self._services = self._wire(ledger_id, publisher, replies)
+        self._services = self._wire(ledger_id, journal, publisher, replies)
         helpers = [
             asyncio.create_task(self._follow_config(), name="config"),
             asyncio.create_task(replies.run(), name="replies"),
@@ -130,6 +132,7 @@ class Worker:
             defects = await _end([member, *helpers, *self._tasks.values()])
             await replies.close()
             await publisher.close()
+            await journal.close()
         if defects:
             raise defects[0]
         if any(owner.status.phase is Phase.HALTED for owner in self._owners.values()):
@@ -154,14 +157,15 @@ class Worker:
         log.info("starting", worker=options.name, ledger_id=diagnosis.ledger_id, partitions=diagnosis.partitions)
         return diagnosis.ledger_id
 
-    def _wire(self, ledger_id: str, publisher: KafkaPublisher, replies: Replies) -> Services:
+    def _wire(self, ledger_id: str, journal: SharedProducer, publisher: KafkaPublisher, replies: Replies) -> Services:
         kafka, topics = self._options.kafka, self._topics
+        feed = Feed(kafka)
         return Services(
             topics=topics,
             name=self._options.name,
             ledger_id=ledger_id,
-            open_log=lambda p: KafkaLog(kafka, Partition(topics.journal, p), f"ledgerline-journal-{p}"),
-            open_inputs=lambda p: KafkaInputs(kafka, topics, p),
+            open_log=lambda p: KafkaLog(kafka, Partition(topics.journal, p), "ledgerline-journal", journal),
+            open_inputs=lambda p: KafkaInputs(kafka, topics, p, feed),
             publisher=publisher,
             replies=replies,
             config=self._config,

@@ -1,6 +1,5 @@
 """What the commands share: where the servers are, how failures become exit codes, how output looks."""
 
-import asyncio
 import logging
 import os
 import sys
@@ -10,6 +9,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import asyncpg
 import orjson
 import typer
+import uvloop
 
 from ledgerline.errors import ConfigurationError, HaltedError, LedgerlineError, UnreachableError
 from ledgerline.settings import Settings, database_name, with_database
@@ -32,7 +32,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run *work*; failures of servers and ledgers become errors with a message and an exit code."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # every failure of it is reported once, by us
     try:
-        return asyncio.run(work)
+        return uvloop.run(work)
     except (NoGenesis, WrongLedger, InitRefused, StartRefused, ForeignLedger, SchemaMismatch) as error:
         raise ConfigurationError(str(error)) from error
     except (JournalHalt, Halt) as error:

@@ -15,6 +15,7 @@ from streams.kafka import (
     Partition,
     Producer,
     Record,
+    SharedProducer,
 )
 from streams.kafka import OffsetOutOfRange as KafkaOffsetOutOfRange
 
@@ -25,14 +26,19 @@ APPEND_TIMEOUT_S: Final = 10.0
 class KafkaLog:
     """``streams.journal.log.Log`` on Kafka.
 
-    Clients are opened when first needed; the appending one never outlives an error.
+    Clients are opened when first needed; the appending one never outlives an error. Several logs of one process may
+    share it: then an error of one makes the others' appends in flight unknown, too.
 
     Reads are not ``read_committed``: the journal knows no transactions; control markers, should there be any, are gaps.
     """
 
-    def __init__(self, bootstrap: str, partition: Partition, client_id: str) -> None:
+    def __init__(
+        self, bootstrap: str, partition: Partition, client_id: str, shared: SharedProducer | None = None
+    ) -> None:
+        """Append through *shared*, which its owner closes, or through a producer of its own."""
         self._bootstrap, self._partition, self._client_id = bootstrap, partition, client_id
-        self._producer: Producer | None = None
+        self._producer = shared or SharedProducer(bootstrap, client_id)
+        self._own = shared is None
         self._consumer: Consumer | None = None
         self._cursor = -1  # where the consumer stands, -1 if it must seek
         self._link: tuple[object, object] | None = None
@@ -86,24 +92,25 @@ class KafkaLog:
 
     async def append(self, headers: Headers, value: bytes) -> int:
         """See ``Log``."""
+        producer: Producer | None = None
         try:
-            if self._producer is None:
-                self._producer = await Producer.idempotent(self._bootstrap, self._client_id)
-            got = await self._producer.send(self._partition, Outgoing(None, value, headers), APPEND_TIMEOUT_S)
+            producer = await self._producer.usable()
+            got = await producer.send(self._partition, Outgoing(None, value, headers), APPEND_TIMEOUT_S)
         except KafkaFailure as error:
-            await self._drop_producer()
+            await self._end_producer(producer)
             raise AppendUnknown(f"{self.where}: {error}") from error
         except asyncio.CancelledError:
-            await self._drop_producer()
+            await self._end_producer(producer)
             raise
         if got.offset < 0:  # a re-sent request that the broker knew already, without remembering where it lies
-            await self._drop_producer()
+            await self._end_producer(producer)
             raise AppendUnknown(f"{self.where}: the broker acknowledged a record without its offset")
         return got.offset
 
     async def close(self) -> None:
         """See ``Log``. Nothing may be under way."""
-        await self._drop_producer()
+        if self._own:
+            await asyncio.shield(self._producer.close())
         await self._drop_consumer()
 
     async def __aenter__(self) -> Self:
@@ -126,11 +133,10 @@ class KafkaLog:
         await self._drop_consumer()
         return LogUnavailable(f"{self.where}: {error}")
 
-    async def _drop_producer(self) -> None:
+    async def _end_producer(self, producer: Producer | None) -> None:
         """It is ended even if the caller is cancelled meanwhile, as when its partition is revoked in a re-take."""
-        producer, self._producer = self._producer, None
         if producer is not None:
-            await asyncio.shield(producer.kill())
+            await asyncio.shield(self._producer.replace(producer))
 
     async def _drop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None

@@ -29,6 +29,7 @@ from streams.kafka.common import (
 from streams.kafka.consumers import Consumer, read_to_end
 from streams.kafka.membership import Member
 from streams.kafka.producers import Producer
+from streams.kafka.shared import SharedProducer
 
 __all__ = [
     "BATCH_BYTES",
@@ -53,6 +54,7 @@ __all__ = [
     "Producer",
     "Record",
     "RecordTooLarge",
+    "SharedProducer",
     "TopicExists",
     "TopicInfo",
     "UnknownTopic",

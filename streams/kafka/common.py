@@ -21,6 +21,16 @@ LOG_APPEND_TIME = 1  # `Record.timestamp_type` of a time that the broker has set
 Headers = Sequence[tuple[str, bytes | None]]
 
 
+class Partition(NamedTuple):
+    """One partition of a topic."""
+
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.number}]"
+
+
 class KafkaFailure(Exception):
     """A client, connection or broker failed, or did not answer in time; a fresh client may succeed."""
 
@@ -30,7 +40,11 @@ class RecordTooLarge(KafkaFailure):
 
 
 class OffsetOutOfRange(KafkaFailure):
-    """The offset to read from is below the log start or above the log end."""
+    """The offset to read from is below the log start or above the log end; *places* where it is known of which."""
+
+    def __init__(self, message: str, places: frozenset[Partition] = frozenset()) -> None:
+        super().__init__(message)
+        self.places = places
 
 
 class UnknownTopic(KafkaFailure):
@@ -50,16 +64,6 @@ class ClientLeak(SystemExit):
 
     def __str__(self) -> str:
         return self.message
-
-
-class Partition(NamedTuple):
-    """One partition of a topic."""
-
-    topic: str
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.topic}[{self.number}]"
 
 
 class Record(NamedTuple):
@@ -106,7 +110,8 @@ def failures(doing: str) -> Iterator[None]:
     except (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordTooLargeError) as error:
         raise RecordTooLarge(f"{doing}: {error!r}") from error
     except aiokafka.errors.OffsetOutOfRangeError as error:
-        raise OffsetOutOfRange(f"{doing}: {error!r}") from error
+        offsets = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        raise OffsetOutOfRange(f"{doing}: {error!r}", frozenset(Partition(*tp) for tp in offsets)) from error
     except aiokafka.errors.UnknownTopicOrPartitionError as error:
         raise UnknownTopic(f"{doing}: {error!r}") from error
     except aiokafka.errors.TopicAlreadyExistsError as error:

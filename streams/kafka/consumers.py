@@ -85,9 +85,8 @@ class Consumer:
     async def position(self, partition: Partition) -> int:
         """The next offset to read. It passes control markers only after a ``poll``."""
         with failures(f"position in {partition}"):
-            return int(
-                await asyncio.wait_for(self._consumer.position(topic_partition(partition)), REQUEST_TIMEOUT_MS / 1000)
-            )
+            async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
+                return int(await self._consumer.position(topic_partition(partition)))
 
     def last_stable_offset(self, partition: Partition) -> int | None:
         """As of the last fetch; None before the first. Transactions of records at or above it may still be open."""

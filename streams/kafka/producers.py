@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Self
 
 import aiokafka
@@ -36,6 +36,7 @@ class Producer:
     def __init__(self, producer: Any) -> None:
         self._producer = producer
         self._dead = False
+        self._limits: set[asyncio.Timeout] = set()  # of the sends under way
 
     @classmethod
     async def idempotent(cls, bootstrap: str, client_id: str) -> Self:
@@ -77,33 +78,48 @@ class Producer:
     async def send(self, to: Partition, record: Outgoing, timeout_s: float) -> Acknowledged:
         """Append one record and wait for its acknowledgement. After an error it may be there, or still get there."""
         doing = f"append a record of {len(record.value or b''):,} bytes to {to}"
-        with failures(doing):
-            sending = self._usable(doing).send_and_wait(
+        producer = self._usable(doing)
+        async with self._limited(doing, timeout_s):
+            meta = await producer.send_and_wait(
                 to.topic, record.value, key=record.key, partition=to.number, headers=list(record.headers)
             )
-            meta = await asyncio.wait_for(sending, timeout_s)
-            return Acknowledged(meta.offset, meta.timestamp or -1, meta.timestamp_type)
+        return Acknowledged(meta.offset, meta.timestamp or -1, meta.timestamp_type)
 
     async def send_all(self, to: Partition, records: Sequence[Outgoing], timeout_s: float) -> None:
         """Append *records* in order, in as few batches as fit, and wait for every acknowledgement (2 µs a record)."""
         doing = f"append {len(records)} record(s) to {to}"
         producer, sent = self._usable(doing), []
-        with failures(doing):
-            async with asyncio.timeout(timeout_s):
-                batch = producer.create_batch()
-                for record in records:
-                    if len(record.value or b"") > MAX_RECORD_BYTES:  # `send_batch` does not check it
-                        raise RecordTooLarge(
-                            f"{doing}: one is {len(record.value or b''):,} bytes long, at most {MAX_RECORD_BYTES:,}"
-                        )
-                    if not self._add(batch, record):
-                        sent.append(await producer.send_batch(batch, to.topic, partition=to.number))
-                        batch = producer.create_batch()
-                        self._add(batch, record)  # the first of a batch is accepted at any size
-                if batch.record_count():
+        async with self._limited(doing, timeout_s):
+            batch = producer.create_batch()
+            for record in records:
+                if len(record.value or b"") > MAX_RECORD_BYTES:  # `send_batch` does not check it
+                    raise RecordTooLarge(
+                        f"{doing}: one is {len(record.value or b''):,} bytes long, at most {MAX_RECORD_BYTES:,}"
+                    )
+                if not self._add(batch, record):
                     sent.append(await producer.send_batch(batch, to.topic, partition=to.number))
-                for acknowledgement in sent:
-                    await acknowledgement
+                    batch = producer.create_batch()
+                    self._add(batch, record)  # the first of a batch is accepted at any size
+            if batch.record_count():
+                sent.append(await producer.send_batch(batch, to.topic, partition=to.number))
+            for acknowledgement in sent:
+                await acknowledgement
+
+    @contextlib.asynccontextmanager
+    async def _limited(self, doing: str, timeout_s: float) -> AsyncIterator[None]:
+        """At most *timeout_s*, and no longer than this client lives. Raises KafkaFailure."""
+        with failures(doing):
+            try:
+                async with asyncio.timeout(timeout_s) as limit:
+                    self._limits.add(limit)
+                    try:
+                        yield
+                    finally:
+                        self._limits.discard(limit)
+            except TimeoutError as error:
+                if self._dead:
+                    raise KafkaFailure(f"{doing}: this client was closed meanwhile") from error
+                raise
 
     @staticmethod
     def _add(batch: Any, record: Outgoing) -> bool:
@@ -135,11 +151,13 @@ class Producer:
         aiokafka's ``stop()`` waits for a batch that never expires, and when it is given up the sender task goes on and
         may append minutes later. So: 1. cancel that task, 2. close the connections (which fails the request it waits
         for), until it has ended; 3. close what it opened meanwhile; 4. check. A request that has already left may still
-        reach the broker.
+        reach the broker. Sends under way fail at once.
 
         Raises: ClientLeak if something is left after *timeout_s*: the process must exit.
         """
         self._dead = True
+        for limit in self._limits:  # aiokafka never tells them
+            limit.reschedule(0)
         producer, deadline = self._producer, time.monotonic() + timeout_s
         producer._closed = True  # noqa: SLF001  # or its destructor complains
         task = producer._sender.sender_task  # noqa: SLF001  # nothing public stops it

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.feed import Feed, Heard
+from streams.halts import Halt
 from streams.inputs import MAX_BUFFERED, Heads, InputName, KafkaInputs
-from streams.kafka import LOG_APPEND_TIME, Partition, Record
+from streams.kafka import LOG_APPEND_TIME, KafkaFailure, OffsetOutOfRange, Partition, Record
 from streams.topics import Topics
 
 
@@ -81,55 +84,62 @@ def test_the_order_is_that_of_a_merge_by_time_and_rank_however_it_is_cut(
     assert found == [(name, at) for at, _, name in ranked]
 
 
-class OneLeaderDown:
-    """A consumer of which the leader of ``transfers`` does not answer, while ``requests`` never ends."""
+REQUESTS, TRANSFERS = Partition("t.requests", 0), Partition("t.transfers", 0)
 
-    def __init__(self) -> None:
-        self.position_in_requests = 0
-        self.answered_ms: int | None = None
 
-    async def poll(self, *partitions: Partition, timeout_ms: int) -> dict[Partition, list[Record]]:  # noqa: ARG002
-        requests = Partition("t.requests", 0)
-        if partitions and requests not in partitions:
-            return {}
-        found = records("requests", *[1] * 1_500, offset=self.position_in_requests)
-        self.position_in_requests += len(found)
-        return {requests: found}
+def reader() -> KafkaInputs:
+    """As it is behind ``start``, with a feed that nothing was added to."""
+    return KafkaInputs("nowhere", Topics("t."), 0, Feed("nowhere"))
 
-    async def position(self, partition: Partition) -> int:
-        return self.position_in_requests if partition.topic == "t.requests" else 0
 
-    def last_stable_offset(self, partition: Partition) -> int | None:
-        return self.position_in_requests + 1_500 if partition.topic == "t.requests" else None
-
-    def high_water(self, partition: Partition) -> int | None:
-        return self.last_stable_offset(partition)
-
-    def last_answer_ms(self, partition: Partition) -> int | None:
-        assert partition.topic == "t.transfers"
-        return self.answered_ms
+def heard(*found: Record, stable_end: int | None = 0, answered_ms: int | None = None) -> Heard:
+    position = found[-1].offset + 1 if found else 0
+    return Heard(list(found), position, stable_end, stable_end, answered_ms)
 
 
 async def test_an_input_that_cannot_be_reached_lets_only_so_many_records_of_the_other_wait() -> None:
-    inputs = KafkaInputs("nowhere", Topics("t."), 0)
-    consumer: Any = OneLeaderDown()
-    inputs._consumer, inputs._started_ms = consumer, int(time.time() * 1000)
-    for _ in range(10):
+    inputs, offset = reader(), 0
+    while inputs.room(REQUESTS):
+        inputs.hear(REQUESTS, heard(*records("requests", *[1] * 1_500, offset=offset)))
+        inputs.hear(TRANSFERS, heard(stable_end=None))
         assert await inputs.take(2_000, wait_ms=0) == []
-    assert MAX_BUFFERED <= consumer.position_in_requests < MAX_BUFFERED + 1_500
+        offset += 1_500
+    assert MAX_BUFFERED <= offset < MAX_BUFFERED + 1_500
+    assert inputs.room(TRANSFERS)
 
 
 async def test_an_input_of_which_nothing_is_heard_is_in_trouble_until_it_answers() -> None:
-    inputs, consumer = KafkaInputs("nowhere", Topics("t."), 0), OneLeaderDown()
     now_ms = int(time.time() * 1000)
-    inputs._consumer = consumer  # type: ignore[assignment]
 
-    async def trouble(*, started_ms: int = now_ms, answered_ms: int | None = None) -> str:
-        inputs._started_ms, consumer.answered_ms = started_ms, answered_ms
-        await inputs.take(2_000, wait_ms=0)
+    def trouble(*, started_ms: int = now_ms, answered_ms: int | None = None) -> str:
+        inputs._started_ms = started_ms
+        inputs.hear(TRANSFERS, heard(answered_ms=answered_ms))
         return inputs.trouble or ""
 
-    assert await trouble() == ""
-    assert (await trouble(started_ms=now_ms - 11_000)).startswith("t.transfers[0]: ")
-    assert (await trouble(answered_ms=now_ms - 11_000)).startswith("t.transfers[0]: ")
-    assert await trouble(started_ms=now_ms - 60_000, answered_ms=now_ms) == ""
+    inputs = reader()
+    assert trouble() == ""
+    assert trouble(started_ms=now_ms - 11_000).startswith("t.transfers[0]: ")
+    assert trouble(answered_ms=now_ms - 11_000).startswith("t.transfers[0]: ")
+    assert trouble(started_ms=now_ms - 60_000, answered_ms=now_ms) == ""
+
+
+async def test_records_end_the_waiting_of_whoever_wants_some() -> None:
+    inputs = reader()
+    waiting = asyncio.create_task(inputs.take(10, wait_ms=60_000))
+    await asyncio.sleep(0)
+    inputs.hear(TRANSFERS, heard())
+    assert not waiting.done()
+    inputs.hear(REQUESTS, heard(*records("requests", 1)))
+    assert [name for name, _ in await asyncio.wait_for(waiting, 5)] == ["requests"]
+
+
+async def test_a_failed_reader_says_so_and_a_lost_position_halts() -> None:
+    inputs = reader()
+    waiting = asyncio.create_task(inputs.take(10, wait_ms=60_000))
+    await asyncio.sleep(0)
+    inputs.fail(KafkaFailure("no broker"))
+    with pytest.raises(KafkaFailure, match="no broker"):
+        await asyncio.wait_for(waiting, 5)
+    inputs.fail(OffsetOutOfRange("7 is gone", frozenset({REQUESTS})))
+    with pytest.raises(Halt, match="7 is gone"):
+        await inputs.take(10, wait_ms=0)

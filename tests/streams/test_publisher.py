@@ -32,7 +32,7 @@ class OneLeaderDown:
 async def test_a_partition_that_cannot_be_published_to_stays_in_trouble_while_others_are_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.publisher.Producer", OneLeaderDown)
+    monkeypatch.setattr("streams.kafka.shared.Producer", OneLeaderDown)
     publisher = KafkaPublisher("nowhere")
     record = Outgoing(b"alice", b"{}")
     waiting = asyncio.create_task(publisher.publish(LEADERLESS, [record]))

@@ -34,7 +34,7 @@ async def test_a_producer_that_failed_is_ended_also_when_its_append_is_cancelled
     """Else it stays, with its task and its connections, and may still append."""
     log, producer = KafkaLog("nowhere", Partition("t.journal", 0), "test"), SlowToEnd()
     given: Any = producer
-    log._producer = given
+    log._producer._producer = given
     appending = asyncio.create_task(log.append(LEASE, b"me"))
     await until(lambda: producer.ending, "the producer is being ended")
     appending.cancel()
