@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.conventional import CLIENTS, SQL, Conventional, Durability
-from bench.describe import commit, load_average, machine, versions
+from bench.describe import commit, machine, versions
 from bench.figures import per_transaction_us, percentile, ratios, spread
 from bench.latency import paced
 from bench.page import update_page
@@ -24,6 +24,7 @@ from bench.report import write_html
 from bench.usage import since, snapshot
 from ledgerline.settings import Settings
 from ledgerline.stack import local
+from ledgerline.surroundings import load_average
 
 RESULTS: Final = ROOT / "bench" / "results"
 RATES: Final = (200, 1_000, 2_000)

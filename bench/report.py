@@ -1,11 +1,12 @@
 """The HTML page of a run: tables and plots as inline SVG, nothing from elsewhere."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, Final
 
 from bench.page import GOALS, numbers
+from ledgerline.pages import document, table
 
 WIDTH: Final = 900
 LABEL: Final = 330
@@ -17,17 +18,14 @@ COLOURS: Final = {
     "faust": "#cf222e",
 }
 STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem } td, th { border: 1px solid #d0d7de; padding: .25rem .6rem }
-td:not(:first-child), th:not(:first-child) { text-align: right }
-pre { background: #f6f8fa; padding: 1rem; overflow: auto }
-svg { display: block; margin: .5rem 0 1.5rem } text { font: 12px system-ui, sans-serif; fill: #1f2328 }
+svg { display: block; margin: .5rem 0 1.5rem; color: var(--ink); max-width: 100%; height: auto }
+svg text { font: 12px system-ui, sans-serif; fill: currentColor }
 """
 
 
 def write_html(found: Mapping[str, Any], path: Path) -> None:
     """Write the page of *found*."""
-    path.write_text(html(found))
+    path.write_text(html(found), encoding="utf-8")
 
 
 def html(found: Mapping[str, Any]) -> str:
@@ -45,16 +43,17 @@ def html(found: Mapping[str, Any]) -> str:
         cpu_plot(found["throughput"]["cpu_us_per_transaction"]),
         "<h2>Numbers</h2>",
         *markdown(numbers(found)),
-        "<h2>Throughput and load of the machine, window by window</h2>",
-        rows(
+        "<h2>Window by window</h2>",
+        table(
+            "Throughput and load of the machine",
             ["at", "way", "payments/s", "load"],
             [[str(w[k]) for k in ("at", "way", "per_second", "load")] for w in found["throughput"]["windows"]],
+            right={"payments/s", "load"},
         ),
         "<h2>The conventional way</h2>",
         f"<pre>{escape(found['conventional']['sql'])}</pre><pre>{escape(found['conventional']['explain'])}</pre>",
     ]
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>Ledgerline bench</title><style>{STYLE}</style>"
-    return head + "\n".join(body) + "\n</html>\n"
+    return document("Ledgerline bench", body, STYLE)
 
 
 def throughput_plot(measured: Mapping[str, Any]) -> str:
@@ -65,7 +64,7 @@ def throughput_plot(measured: Mapping[str, Any]) -> str:
         y = line * (BAR + 10)
         parts.append(bar(y, way, each["median"] * scale, f"{each['median']:,.0f}/s", COLOURS[way]))
         parts += [dot(LABEL + value * scale, y + BAR / 2) for value in each["rounds"]]
-    return svg(len(measured) * (BAR + 10), parts)
+    return svg("Throughput by way", len(measured) * (BAR + 10), parts)
 
 
 def ratio_plot(measured: Mapping[str, Any]) -> str:
@@ -76,11 +75,13 @@ def ratio_plot(measured: Mapping[str, Any]) -> str:
         y, way = line * (BAR + 10), name.removeprefix("ratio_to_")
         parts.append(bar(y, name, each["median"] * scale, f"{each['median']:.2f}", COLOURS[way]))
         low, high, middle = LABEL + each["lowest"] * scale, LABEL + each["highest"] * scale, y + BAR / 2
-        parts.append(f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}" stroke="black"/>')
+        parts.append(f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}" stroke="currentColor"/>')
         if way in GOALS:
             at = LABEL + GOALS[way] * scale
-            parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y}" y2="{y + BAR}" stroke="black" stroke-width="3"/>')
-    return svg(len(measured) * (BAR + 10), parts)
+            parts.append(
+                f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y}" y2="{y + BAR}" stroke="currentColor" stroke-width="3"/>'
+            )
+    return svg("Ratios", len(measured) * (BAR + 10), parts)
 
 
 def latency_plot(measured: Mapping[str, Any]) -> str:
@@ -101,7 +102,7 @@ def latency_plot(measured: Mapping[str, Any]) -> str:
         parts.append(f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{int(rate):,}/s</text>')
     parts += [f'<text x="{50 + n * step:.1f}" y="{height + 18}">{name}</text>' for n, name in enumerate(names)]
     parts.append(f'<text x="0" y="20">{highest} ms</text><text x="0" y="{height}">0</text>')
-    return svg(height + 30, parts)
+    return svg("Latency by rate", height + 30, parts)
 
 
 def cpu_plot(measured: Mapping[str, Any]) -> str:
@@ -123,7 +124,7 @@ def cpu_plot(measured: Mapping[str, Any]) -> str:
     for number, (shade, name) in enumerate(zip(shades * 2, processes, strict=False)):
         parts.append(f'<rect x="{number * 95}" y="{y - 10}" width="10" height="10" fill="{shade}"/>')
         parts.append(f'<text x="{number * 95 + 14}" y="{y}">{escape(name)}</text>')
-    return svg(y + 10, parts)
+    return svg("CPU by way and process", y + 10, parts)
 
 
 def bar(y: float, label: str, width: float, value: str, colour: str) -> str:
@@ -137,31 +138,25 @@ def bar(y: float, label: str, width: float, value: str, colour: str) -> str:
 
 def dot(x: float, y: float) -> str:
     """One measurement."""
-    return f'<circle cx="{x:.1f}" cy="{y}" r="3.5" fill="black"/>'
+    return f'<circle cx="{x:.1f}" cy="{y}" r="3.5" fill="currentColor"/>'
 
 
-def svg(height: float, parts: Iterable[str]) -> str:
-    """A plot."""
-    return f'<svg width="{WIDTH}" height="{height}" role="img">{"".join(parts)}</svg>'
-
-
-def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
-    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in body]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+def svg(title: str, height: float, parts: Iterable[str]) -> str:
+    """A plot; its numbers are in the tables below."""
+    named = f'role="img" aria-label="{escape(title)}"'
+    return f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" {named}>{"".join(parts)}</svg>'
 
 
 def markdown(text: str) -> list[str]:
-    """The tables, headings and paragraphs that ``bench.page`` writes, as HTML."""
-    found = []
+    """The tables and paragraphs that ``bench.page`` writes, as HTML; a heading becomes the caption of its table."""
+    found, heading = [], ""
     for part in text.replace("`", "").replace("**", "").split("\n\n"):
         lines = part.splitlines()
         if part.startswith("### "):
-            found.append(f"<h3>{escape(part[4:])}</h3>")
+            heading = part[4:]
         elif part.startswith("|"):
-            cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-            found.append(rows(cells[0], cells[2:]))
+            head, _, *body = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in lines)
+            found.append(table(heading, head, body, right=head[1:]))
         else:
             found.append(f"<p>{escape(part)}</p>")
     return found

@@ -28,7 +28,7 @@ figure { margin: .8rem 0 } figcaption { color: var(--soft); font-size: .88rem; m
 table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: .88rem; font-variant-numeric: tabular-nums }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem }
 td, th { border-bottom: 1px solid var(--edge); padding: .22rem .9rem .22rem 0; text-align: left; vertical-align: top }
-th { font-weight: 600 } tbody th { font-weight: 400 } .n { text-align: right }
+th { font-weight: 600 } tbody th { font-weight: 400 } .n { text-align: right; white-space: nowrap }
 summary { cursor: pointer; color: var(--soft); font-size: .88rem; margin: .3rem 0 }
 pre { background: var(--shade); padding: 1rem; overflow: auto }
 """

@@ -17,6 +17,8 @@ RIGHT: Final = 12
 TOP: Final = 46
 BOTTOM: Final = 44
 TICKS: Final = 6
+LETTER: Final = 7.4
+"""How wide a letter of a mark's label is, at most, on average."""
 BAR_HEIGHT: Final = 22
 BAR_STEP: Final = 30
 BAR_LABEL: Final = 300
@@ -29,7 +31,8 @@ svg.plot .grid { stroke: var(--edge); stroke-width: 1 }
 svg.plot .line { fill: none; stroke-width: 2; stroke-linejoin: round }
 svg.plot .dashed { stroke-dasharray: 5 4 } svg.plot .band { fill: var(--alarm); opacity: .09 }
 svg.plot .mark { stroke: var(--alarm); stroke-width: 1.5 }
-svg.plot text.mark-label { fill: var(--alarm); font-weight: 600 }
+svg.plot text.mark-label { fill: var(--alarm); font-weight: 600; paint-order: stroke; stroke: var(--paper);
+  stroke-width: 4px }
 svg.plot .slice { fill: transparent } svg.plot .slice:hover { fill: var(--soft); opacity: .18 }
 .hue-0 { stroke: var(--hue-0) } .hue-1 { stroke: var(--hue-1) }
 .hue-2 { stroke: var(--hue-2) } .hue-3 { stroke: var(--hue-3) }
@@ -213,7 +216,10 @@ def _x_axis(until: float, label: str) -> Iterator[str]:
 
 
 def _marks(marks: Sequence[Mark], across: float) -> Iterator[str]:
-    """One row of labels for each mark, so that they never cover each other; a label stays inside of the plot."""
+    """A row for each label, so that they never cover each other.
+
+    The first stands to the left of its mark, the second to the right, where the plot has room for it.
+    """
     places = [LEFT + mark.x * across for mark in marks]
     if len(places) > 1:
         height = HEIGHT - TOP - BOTTOM
@@ -222,7 +228,9 @@ def _marks(marks: Sequence[Mark], across: float) -> Iterator[str]:
         )
     for row, (mark, x) in enumerate(zip(marks, places, strict=True)):
         y = 14 + 17 * row
-        anchor, gap = ("start", 6) if x < (LEFT + WIDTH - RIGHT) / 2 else ("end", -6)
+        width = len(mark.label) * LETTER
+        fits_left, fits_right = x - 6 - width > 0, x + 6 + width < WIDTH
+        anchor, gap = ("end", -6) if fits_left and (row == 0 or not fits_right) else ("start", 6)
         yield f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 11}" y2="{HEIGHT - BOTTOM}"/>'
         yield f'<text class="mark-label" x="{x + gap:.1f}" y="{y}" text-anchor="{anchor}">{escape(mark.label)}</text>'
 

@@ -67,11 +67,12 @@ def _head(title: str, figures: Figures) -> Iterator[str]:
         "note",
     )
     p50, p99 = (milliseconds(percentile(everything.latencies_ms, share)) for share in (0.50, 0.99))
+    others = [(milliseconds(percentile(group.latencies_ms, 0.99)), group.name) for group in course.groups[1:]]
     tiles = [
         ("Payments", f"{figures.requests:,}", f"sent, decided and booked in {figures.elapsed_s:.1f} s"),
         ("Throughput", f"{figures.requests / figures.elapsed_s:,.0f}/s", "on average, from the request to Postgres"),
         ("Latency p50", p50, "broker's time of a request to that of its outcome"),
-        ("Latency p99", p99, "of all requests, those that waited for a take-over too"),
+        ("Latency p99", p99, "; ".join(["of all requests", *(f"{ms} of those to {name}" for ms, name in others)])),
     ]
     again_s = answered_again_s(figures)
     if figures.killed and again_s:
@@ -99,7 +100,7 @@ def _outcomes(figures: Figures) -> Iterator[str]:
     refused = [(result, number) for result, number in played if result[1:] != ("accepted", "")]
     bars = [
         Bar(
-            label=" ".join(filter(None, (kind if kind != "transfer" else "", status, reason.replace("_", " ")))),
+            label=f"{status} {reason.replace('_', ' ')}".strip() + ("" if kind == "transfer" else f" ({kind})"),
             value=number,
             shown=f"{number:,} ({number / total:.2%})",
             hue=HUES.get(status, 3),

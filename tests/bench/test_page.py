@@ -5,6 +5,8 @@ import json
 import pytest
 
 from bench.page import PAGE, RESULT, numbers, with_numbers
+from bench.report import html
+from tests.ledgerline.page_reader import Page
 
 
 def test_the_numbers_of_the_page_are_those_of_the_result() -> None:
@@ -19,6 +21,15 @@ def test_every_ratio_stands_beside_what_acknowledgements_mean() -> None:
         assert "ratio" in name
         assert "not fsynced" in ratio["note"]
     assert found["durability"] in numbers(found)
+
+
+def test_the_html_page_loads_nothing_and_holds_every_window() -> None:
+    found = json.loads(RESULT.read_text())
+    page = Page(html(found))
+    assert page.loads == []
+    assert len(page.tables["Throughput and load of the machine"]) == 1 + len(found["throughput"]["windows"])
+    for way, measured in found["throughput"]["per_second"].items():
+        assert f"{measured['median']:,.0f}/s" in page.text, way
 
 
 def test_ratios_are_those_of_the_measured_rounds() -> None:

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledgerline.plots import HEIGHT, WIDTH, Bar, Line, Linear, Mark, Milliseconds, bar_plot, nice_step, time_plot
+from ledgerline.plots import (
+    HEIGHT,
+    LETTER,
+    WIDTH,
+    Bar,
+    Line,
+    Linear,
+    Mark,
+    Milliseconds,
+    bar_plot,
+    nice_step,
+    time_plot,
+)
 from tests.ledgerline.page_reader import Page
 
 
@@ -80,7 +92,17 @@ def test_marks_are_labelled_at_their_time_and_the_time_between_two_is_shaded() -
     labels = {each.text: each for each in svg.iter("text") if each.attrib.get("class") == "mark-label"}
     assert set(labels) == {"SIGKILL", "they answer again"}
     assert len({each.attrib["y"] for each in labels.values()}) == 2, "labels may cover each other"
-    assert [each.attrib["text-anchor"] for each in labels.values()] == ["start", "end"], "a label may leave the plot"
+    assert [each.attrib["text-anchor"] for each in labels.values()] == ["end", "start"]
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 9, 10])
+def test_a_label_stays_inside_of_the_plot_wherever_its_mark_is(at: float) -> None:
+    marks = (Mark(x=at, label="SIGKILL of worker-1 at 1,000.0 s"), Mark(x=at, label="its 8 partitions answer again"))
+    svg = plot(Line(name="a", values=[1] * 10, hue=0), marks=marks)
+    for label in (each for each in svg.iter("text") if each.attrib.get("class") == "mark-label"):
+        x, width = float(label.attrib["x"]), len(label.text or "") * LETTER
+        left = x if label.attrib["text-anchor"] == "start" else x - width
+        assert 0 <= left <= left + width <= WIDTH
 
 
 def test_one_mark_shades_nothing() -> None:
