@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import structlog
 
 from sinks.postgres.errors import PostgresUnavailable
 from sinks.postgres.metrics import SinkMetrics
+from sinks.postgres.pace import Pace, pause_unless
 from sinks.postgres.store import Owner, PartitionStore, PositionMoved, claim_ledger
 from streams.journal.errors import JournalHalt
 from streams.journal.follower import Follower
@@ -37,7 +37,7 @@ class PartitionSink:
 
     1. Read the genesis; bind the schema to its ledger, or see that it is bound to it.
     2. Take the partition; go on from the stored position, beginning with the record that was read last.
-    3. Fetch, read by the reading rule, write what was fetched in one transaction (no linger), repeat.
+    3. Fetch, read by the reading rule, write what was fetched in one transaction, rest as ``Pace`` says, repeat.
     4. I/O trouble on either side, or a position that moved: back off, re-read the position row, go on with 3 from
        there. Another sink_epoch in it: leave (Deposed). So a lost answer to COMMIT is never guessed, and nothing in
        memory outlives a doubt.
@@ -54,12 +54,14 @@ class PartitionSink:
         metrics: SinkMetrics,
         written: Callable[[int, int], None] = lambda _partition, _seq: None,
         store: type[PartitionStore] = PartitionStore,
+        pace: Pace | None = None,
     ) -> None:
-        """*written* is told (partition, seq) after each commit. *store* is for tests that stop between its steps."""
+        """*written* is told (partition, seq) after each commit. *store*, *pace*: for tests of steps and of time."""
         self.log, self.partition, self.pool = log, partition, pool
         self.sink_id, self.schema, self.metrics = sink_id, schema, metrics
         self.trouble: str | None = None  # why nothing is being written at the moment
         self._written, self._store_class = written, store
+        self._pace = pace or Pace()
         self._store: PartitionStore | None = None
         self._lag_due = 0.0
 
@@ -78,8 +80,10 @@ class PartitionSink:
             try:
                 follower, store = await self._resume()
                 while not stop.is_set():
-                    await self._step(follower, store)
+                    caught_up = await self._step(follower, store)
                     self.trouble, pause = None, FIRST_PAUSE_S
+                    await self._pace.rest(stop)
+                    await self._measure(follower, caught_up=caught_up)
             except (LogUnavailable, PostgresUnavailable, PositionMoved) as error:
                 cause = {LogUnavailable: "kafka", PostgresUnavailable: "postgres"}.get(type(error), "position")
                 self.metrics.retries.labels(cause).inc()
@@ -111,8 +115,8 @@ class PartitionSink:
         _log.info("sink.taken", partition=self.partition, sink_epoch=store.sink_epoch, seq=store.position.seq)
         return store
 
-    async def _step(self, follower: Follower, store: PartitionStore) -> None:
-        """Fetch once and write what came, in as many batches as its size needs."""
+    async def _step(self, follower: Follower, store: PartitionStore) -> bool:
+        """Fetch once and write what came, in as many batches as its size needs. Whether nothing came."""
         records = await follower.records(FETCH_WAIT_S)
         rest = iter(records)
         while True:
@@ -120,12 +124,12 @@ class PartitionSink:
             if follower.reader.position != store.position:
                 await self._write(store, blocks, follower.reader.position)
             elif halt is None:
-                break
+                return not records
             if halt is not None:  # what is valid in front of it has been written
                 raise halt
-        await self._measure(follower, caught_up=not records)
 
     async def _write(self, store: PartitionStore, blocks: list[ValidBlock], after: Position) -> None:
+        self._pace.begins(sum(len(block.events) for block in blocks), sum(len(block.value) for block in blocks))
         started = time.monotonic()
         batch = await store.write(blocks, after)
         self.metrics.commit_seconds.observe(time.monotonic() - started)
@@ -134,7 +138,7 @@ class PartitionSink:
         self._written(self.partition, after.seq)
 
     async def _measure(self, follower: Follower, *, caught_up: bool) -> None:
-        """Lag, at most once a second."""
+        """Lag, at most once a second; behind a rest, when it is largest."""
         now = time.monotonic()
         if now < self._lag_due:
             return
@@ -163,9 +167,3 @@ async def _read(reader: Reader, records: Iterator[LogRecord]) -> tuple[list[Vali
                 break
             await asyncio.sleep(0)  # a worker may share this event loop
     return blocks, None
-
-
-async def pause_unless(stop: asyncio.Event, seconds: float) -> None:
-    """Wait *seconds*, or less if *stop* comes."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

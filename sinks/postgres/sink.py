@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 from sinks.postgres.errors import Deposed, ForeignLedger, PostgresUnavailable
 from sinks.postgres.metrics import SinkMetrics
 from sinks.postgres.migrations import require_schema
-from sinks.postgres.partition import FIRST_PAUSE_S, LONGEST_PAUSE_S, PartitionSink, pause_unless
+from sinks.postgres.pace import pause_unless
+from sinks.postgres.partition import FIRST_PAUSE_S, LONGEST_PAUSE_S, PartitionSink
 from sinks.postgres.readers import SINK_ID
 from sinks.postgres.session import SCHEMA, session, writer_pool
 from sinks.postgres.store import PartitionStore

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from sinks.postgres.metrics import SinkMetrics
+from sinks.postgres.pace import Pace
 from sinks.postgres.partition import PartitionSink
 from sinks.postgres.readers import wait_for
 from sinks.postgres.session import SCHEMA, writer_pool
@@ -51,7 +52,9 @@ def sink_of(
     partition: int = 3,
     store: type[PartitionStore] = PartitionStore,
     written: Callable[[int, int], None] = lambda _p, _s: None,
+    pace: Pace | None = None,
 ) -> PartitionSink:
+    """It never rests unless *pace* says so."""
     return PartitionSink(
         log=SimulatedLog(broker, turn),
         partition=partition,
@@ -61,6 +64,7 @@ def sink_of(
         metrics=SinkMetrics(CollectorRegistry()),
         store=store,
         written=written,
+        pace=pace or Pace(0.0),
     )
 
 
