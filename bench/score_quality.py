@@ -16,7 +16,7 @@ from pathlib import Path
 from engine.book import Account
 from engine.evolve import learn
 from engine.scoring import score
-from schemas.events import AccountTerms, Profile
+from schemas.events import AccountTerms
 
 
 def scored(path: Path) -> list[tuple[int, int]]:
@@ -31,7 +31,7 @@ def scored(path: Path) -> list[tuple[int, int]]:
             account = accounts.setdefault(number, new_account(number))
             at = int(row["ts_s"]) * 1000
             surprise = score(account, max(1, int(Decimal(row["amount"]) * 100)), at)
-            learn(account, Profile.model_validate(surprise.profile), at)
+            learn(account, surprise.profile, at)
             found.append((surprise.total, int(row["fraud"])))
     return found
 

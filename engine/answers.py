@@ -8,7 +8,7 @@ from engine.limits import Headroom
 from engine.refusals import readable
 from engine.rulings import Effects, Ruling
 from schemas.bounds import MAX_REQUEST_BYTES
-from schemas.events import Answer, Span, trusted
+from schemas.events import Answer, Span
 from schemas.outcomes import transaction_id
 from schemas.requests import Decoded, Deposit, OpenAccount, Transfer, Unreadable, Withdraw
 from schemas.times import format_time
@@ -87,36 +87,31 @@ def write_answer(
     record: Span = (start if kept else None, len(intake.framed))
     outcome_start = start + (len(intake.framed) if kept else 0)
     effects = ruling.effects
-    return trusted(
-        Answer,
-        {
-            "event": "answer",
-            "at": at,
-            "topic": "requests",
-            "offset": intake.offset,
-            "sha256": intake.sha256,
-            "kid": None,
-            "record": record,
-            "request_id": request_id,
-            "account_id": account_id,
-            "type": request_type,
-            "requested_at": None if request is None else request.requested_at,
-            "fingerprint": content.fingerprint.hex() if isinstance(content, Decoded) else None,
-            "status": ruling.status,
-            "reason": None if ruling.refusal is None else ruling.refusal.reason.value,
-            "binding": ruling.binding,
-            "replayed": ruling.replayed,
-            "original": ruling.original,
-            "legs": effects.legs,
-            "account": effects.account,
-            "usage": effects.usage,
-            "payment": effects.payment,
-            "profile": effects.profile,
-            "score": None if ruling.findings.score is None else ruling.findings.score.total,
-            "ruleset": ruleset,
-            "outcome": (outcome_start, len(bodies[0])),
-            "explanation": (outcome_start + len(bodies[0]), len(bodies[1])),
-        },
+    return Answer(
+        at=at,
+        topic="requests",
+        offset=intake.offset,
+        sha256=intake.sha256,
+        record=record,
+        request_id=request_id,
+        account_id=account_id,
+        type=request_type,
+        requested_at=None if request is None else request.requested_at,
+        fingerprint=content.fingerprint.hex() if isinstance(content, Decoded) else None,
+        status=ruling.status,
+        reason=None if ruling.refusal is None else ruling.refusal.reason.value,
+        binding=ruling.binding,
+        replayed=ruling.replayed,
+        original=ruling.original,
+        legs=effects.legs,
+        account=effects.account,
+        usage=effects.usage,
+        payment=effects.payment,
+        profile=effects.profile,
+        score=None if ruling.findings.score is None else ruling.findings.score.total,
+        ruleset=ruleset,
+        outcome=(outcome_start, len(bodies[0])),
+        explanation=(outcome_start + len(bodies[0]), len(bodies[1])),
     )
 
 

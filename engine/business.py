@@ -5,6 +5,8 @@ Each function is a flat list of guards in the order of the checks; behind the la
 
 from typing import NamedTuple, assert_never
 
+from msgspec.structs import replace
+
 from engine.book import Account, Book
 from engine.checks import (
     closed,
@@ -26,7 +28,7 @@ from engine.scoring import score
 from schemas.bounds import DAY_MS
 from schemas.config import DEFAULT_TIER, Bundle
 from schemas.currencies import format_amount
-from schemas.events import AccountTerms, Leg, Payment, Profile, Usage, trusted
+from schemas.events import AccountTerms, Leg, Payment, Profile, Usage
 from schemas.outcomes import transaction_id
 from schemas.reasons import Reason
 from schemas.requests import CloseAccount, Deposit, OpenAccount, Request, Transfer, UpdateAccount, Withdraw
@@ -113,7 +115,7 @@ def _close(case: Case, request: CloseAccount) -> Effects | Refusal:
         balance, held = (format_amount(minor, account.currency) for minor in (account.balance_minor, account.held))
         found = f"{account.account_id} has a balance of {balance} {account.currency} and {held} held"
         return Refusal(Reason.BALANCE_NOT_ZERO, f"account_id: {found}, expected 0")
-    return Effects(account=account.terms().model_copy(update={"status": "closed"}))
+    return Effects(account=replace(account.terms(), status="closed"))
 
 
 def _deposit(case: Case, request: Deposit) -> Effects | Refusal:
@@ -171,7 +173,7 @@ def _transfer(case: Case, request: Transfer) -> Effects | Refusal:
     return Effects(
         legs=legs,
         usage=_usage(case, request),
-        payment=trusted(Payment, {"payee": request.payee, "amount_minor": request.amount_minor}),
+        payment=Payment(payee=request.payee, amount_minor=request.amount_minor),
         profile=_profile(case),
     )
 
@@ -231,4 +233,4 @@ def _profile(case: Case) -> Profile | None:
 
 
 def _usage(case: Case, request: Deposit | Withdraw | Transfer) -> Usage:
-    return trusted(Usage, {"day": case.at // DAY_MS, "amount_minor": request.amount_minor})
+    return Usage(day=case.at // DAY_MS, amount_minor=request.amount_minor)

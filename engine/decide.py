@@ -23,7 +23,7 @@ from engine.rulings import Findings, Ruling, accepted, declined, failed, rejecte
 from schemas.bounds import MAX_REQUEST_BYTES
 from schemas.codec import Malformed
 from schemas.config import Bundle, decode_bundle
-from schemas.events import Answer, ConfigPickup, Skip
+from schemas.events import Answer, Cause, ConfigPickup, Skip
 from schemas.outcomes import transaction_id
 from schemas.reasons import Reason
 from schemas.records import input_hash
@@ -82,7 +82,7 @@ def decide(book: Book, intake: Intake, evidence: Evidence, at: int, bundle: Bund
 
 
 def decide_config(
-    book: Book, offset: int, value: bytes | None, cause_topic: str, cause_offset: int, at: int
+    book: Book, offset: int, value: bytes | None, cause_topic: Cause, cause_offset: int, at: int
 ) -> ConfigPickup:
     """Return the verdict about the config record at *offset*, which the input (*cause_topic*, *cause_offset*) follows.
 
@@ -90,17 +90,15 @@ def decide_config(
     """
     sha256 = hashlib.sha256(value or b"").hexdigest()
     version, reason = _judge_bundle(book, value, sha256)
-    return ConfigPickup.model_validate(
-        {
-            "at": at,
-            "cause_topic": cause_topic,
-            "cause_offset": cause_offset,
-            "offset": offset,
-            "sha256": sha256,
-            "version": version,
-            "verdict": "active" if reason is None else "refused",
-            "reason": reason,
-        }
+    return ConfigPickup(
+        at=at,
+        cause_topic=cause_topic,
+        cause_offset=cause_offset,
+        offset=offset,
+        sha256=sha256,
+        version=version,
+        verdict="active" if reason is None else "refused",
+        reason=reason,
     )
 
 

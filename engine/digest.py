@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Iterator
 
+from msgspec.structs import asdict
+
 from engine.book import Account, Book, SystemAccount
 from schemas.codec import canonical
 
@@ -40,7 +42,7 @@ def state_lines(book: Book) -> Iterator[bytes]:
 
 def _account(account: Account) -> dict[str, object]:
     return {
-        "account": account.terms().model_dump(),
+        "account": asdict(account.terms()),
         "debits_posted": account.debits_posted,
         "credits_posted": account.credits_posted,
         "held": account.held,

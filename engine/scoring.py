@@ -11,7 +11,7 @@ from engine.book import Account, Habits
 from engine.fixed import ONE, decayed, log2
 from schemas.bounds import HOUR_MS
 from schemas.config import MAX_SCORE
-from schemas.events import Profile, trusted
+from schemas.events import Profile
 
 MOST_AMOUNT: Final = 250
 MOST_VELOCITY: Final = 500
@@ -78,7 +78,15 @@ def score(account: Account, amount_minor: int, at: int) -> Score:
 
 def _first(amount_minor: int, log_amount: int, hour: int) -> Score:
     """Nothing is known about the account: nothing surprises."""
-    profile = _profile(1, log_amount, 0, amount_minor, log_amount, 0, hour)
+    profile = Profile(
+        count=1,
+        log_mean=log_amount,
+        log_deviation=0,
+        spent_minor=amount_minor,
+        pace_mean=log_amount,
+        pace_deviation=0,
+        hour=hour,
+    )
     return Score(0, 0, 0, 0, {"payments": 0, "log_amount": log_amount, "hour": hour}, profile)
 
 
@@ -97,35 +105,12 @@ def _learned(habits: Habits, log_amount: int, spent_minor: int, pace: int, hour:
     _, payments, log_mean, log_deviation, _, pace_mean, pace_deviation = habits
     weight = min(payments + 1, MEMORY_COUNT)
     surprise, hurry = log_amount - log_mean, pace - pace_mean
-    return _profile(
-        payments + 1,
-        log_mean + surprise // weight,
-        log_deviation + (abs(surprise) - log_deviation) // weight,
-        spent_minor,
-        pace_mean + hurry // weight,
-        pace_deviation + (abs(hurry) - pace_deviation) // weight,
-        hour,
-    )
-
-
-def _profile(
-    count: int,
-    log_mean: int,
-    log_deviation: int,
-    spent_minor: int,
-    pace_mean: int,
-    pace_deviation: int,
-    hour: int,
-) -> Profile:
-    return trusted(
-        Profile,
-        {
-            "count": count,
-            "log_mean": log_mean,
-            "log_deviation": log_deviation,
-            "spent_minor": spent_minor,
-            "pace_mean": pace_mean,
-            "pace_deviation": pace_deviation,
-            "hour": hour,
-        },
+    return Profile(
+        count=payments + 1,
+        log_mean=log_mean + surprise // weight,
+        log_deviation=log_deviation + (abs(surprise) - log_deviation) // weight,
+        spent_minor=spent_minor,
+        pace_mean=pace_mean + hurry // weight,
+        pace_deviation=pace_deviation + (abs(hurry) - pace_deviation) // weight,
+        hour=hour,
     )

@@ -1,10 +1,11 @@
 """Journal events, as the blocks of ``journal`` hold them (docs/journal-format.md), and the genesis of a journal."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
-import orjson
-from pydantic import Field, TypeAdapter
+import msgspec
+from msgspec import Meta, Struct
+from pydantic import Field
 
 from schemas.codec import Record
 from schemas.outcomes import Status
@@ -13,9 +14,10 @@ from schemas.requests import AccountStatus, NormalSide
 FORMAT: Final = 1
 """The format that this version writes, and the highest that it reads."""
 
-Count = Annotated[int, Field(ge=0)]
-Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Hex16 = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Hex32 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 Span = tuple[Count | None, Count]
 """``(start, length)`` of bytes in the raw part of the block, 0 being the first byte behind the array of events.
@@ -24,11 +26,24 @@ Span = tuple[Count | None, Count]
 """
 
 Side = Literal["debit", "credit"]
-Leg = tuple[str, Side, Annotated[int, Field(ge=1)], str]
+Leg = tuple[str, Side, Positive, str]
 """``(account, side, amount_minor, currency)``. An event's legs are its entry: debits first, balanced per currency."""
 
 
-class AccountTerms(Record):
+def _always(value: Any) -> Any:
+    """A default that is written in journals nevertheless: only what is null is left out."""
+    return msgspec.field(default_factory=lambda: value)
+
+
+class Journaled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of what blocks hold: frozen, strict (no coercion) when decoded, unknown fields refused.
+
+    Building one checks nothing: ``decide`` builds them from values that it computed or that a request was validated to
+    have, and the tests hold every event that they reach equal to its decoded form (tests/engine/validated.py).
+    """
+
+
+class AccountTerms(Journaled, frozen=True, kw_only=True):
     """Everything about an account that is not a counter; an event that carries it creates or replaces the terms."""
 
     account_id: str
@@ -41,24 +56,24 @@ class AccountTerms(Record):
     attributes: dict[str, str | int | bool]
 
 
-class Usage(Record):
+class Usage(Journaled, frozen=True, kw_only=True):
     """What an accepted request adds to its account's limit counters, under the request's type: the amount and one.
 
     ``day`` is the UTC day in days since 1970.
     """
 
     day: Count
-    amount_minor: Annotated[int, Field(ge=1)]
+    amount_minor: Positive
 
 
-class Payment(Record):
+class Payment(Journaled, frozen=True, kw_only=True):
     """What near-duplicate detection remembers of an accepted transfer, with the event's ``at`` and seq."""
 
     payee: str
-    amount_minor: Annotated[int, Field(ge=1)]
+    amount_minor: Positive
 
 
-class Profile(Record):
+class Profile(Journaled, frozen=True, kw_only=True):
     """The account's spending profile behind this event, computed in ``decide`` and only stored by ``evolve``.
 
     Integers; logarithms are in units of 1/1024; engine/scoring.py defines them. ``count`` payments so far; running mean
@@ -72,15 +87,14 @@ class Profile(Record):
     spent_minor: Count
     pace_mean: Count
     pace_deviation: Count
-    hour: Annotated[int, Field(ge=0, le=23)]
+    hour: Annotated[int, Meta(ge=0, le=23)]
 
 
-class Answer(Record):
+class Answer(Journaled, frozen=True, kw_only=True, tag_field="event", tag="answer"):
     """The one answering event of a record of ``requests``: the decision, its effects, and where the bytes are."""
 
-    event: Literal["answer"] = "answer"
     at: Count
-    topic: Literal["requests"] = "requests"
+    topic: Literal["requests"] = _always("requests")
     offset: Count
     sha256: Hex32
     kid: str | None = None
@@ -93,9 +107,9 @@ class Answer(Record):
     status: Status
     reason: str | None = None
     binding: bool
-    replayed: bool = False
-    original: Annotated[int, Field(ge=1)] | None = None
-    legs: tuple[Leg, ...] = ()
+    replayed: bool = _always(value=False)
+    original: Positive | None = None
+    legs: tuple[Leg, ...] = _always(())
     account: AccountTerms | None = None
     usage: Usage | None = None
     payment: Payment | None = None
@@ -106,28 +120,30 @@ class Answer(Record):
     explanation: Span
 
 
-class Skip(Record):
+class Skip(Journaled, frozen=True, kw_only=True, tag_field="event", tag="skip"):
     """The answering event of a record of ``transfers`` that has no effect and no outcome."""
 
-    event: Literal["skip"] = "skip"
     at: Count
-    topic: Literal["transfers"] = "transfers"
+    topic: Literal["transfers"] = _always("transfers")
     offset: Count
     sha256: Hex32
     record: Span
     reason: Literal["unsupported"]
 
 
-class ConfigPickup(Record):
+Cause = Literal["requests", "transfers"]
+"""The input that a consequent event precedes."""
+
+
+class ConfigPickup(Journaled, frozen=True, kw_only=True, tag_field="event", tag="config"):
     """A consequent event: the config record at ``offset`` was judged.
 
     It precedes, in its block, the answering event of the input ``(cause_topic, cause_offset)`` and carries its ``at``.
     A refused one changes nothing but the config position.
     """
 
-    event: Literal["config"] = "config"
     at: Count
-    cause_topic: Literal["requests", "transfers"]
+    cause_topic: Cause
     cause_offset: Count
     offset: Count
     sha256: Hex32
@@ -136,40 +152,15 @@ class ConfigPickup(Record):
     reason: str | None = None
 
 
-Event = Annotated[Answer | Skip | ConfigPickup, Field(discriminator="event")]
+Event = Answer | Skip | ConfigPickup
 
-_EVENTS: Final[TypeAdapter[list[Answer | Skip | ConfigPickup]]] = TypeAdapter(list[Event])
-
-
-_Trusted = TypeVar("_Trusted", bound=Record)
-_FIELDS: Final[dict[type[Record], set[str]]] = {
-    model: set(model.model_fields) for model in (Answer, AccountTerms, Usage, Payment, Profile)
-}
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder(list[Event])
 
 
-def trusted(model: type[_Trusted], fields: dict[str, Any]) -> _Trusted:
-    """Return the *model* that validating *fields* would return, without validating them; keeps *fields*.
-
-    For what ``decide`` computes from validated values: validating again takes as long as deciding.
-    *fields* are all fields of *model*, in declared order, with nested records as records. The tests hold every event
-    that they reach equal to its validated form, in value and in bytes (tests/engine/validated.py).
-    """
-    # As BaseModel.model_construct does it, which looks at each field again: 10 times as slow.
-    record = object.__new__(model)
-    object.__setattr__(record, "__dict__", fields)
-    object.__setattr__(record, "__pydantic_fields_set__", _FIELDS[model])
-    object.__setattr__(record, "__pydantic_extra__", None)
-    object.__setattr__(record, "__pydantic_private__", None)
-    return record
-
-
-def encode_event(event: Answer | Skip | ConfigPickup) -> bytes:
+def encode_event(event: Event) -> bytes:
     """Return *event* as an element of a block's JSON array: fields in declared order, absent where null, no spaces."""
-    return orjson.dumps(_present(event), default=_present)
-
-
-def _present(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in record.__dict__.items() if value is not None}
+    return _ENCODER.encode(event)
 
 
 def join_events(encoded: Iterable[bytes]) -> bytes:
@@ -177,27 +168,27 @@ def join_events(encoded: Iterable[bytes]) -> bytes:
     return b"[" + b",".join(encoded) + b"]"
 
 
-def encode_events(events: list[Answer | Skip | ConfigPickup]) -> bytes:
+def encode_events(events: list[Event]) -> bytes:
     """Return the JSON array of *events*."""
     return join_events(map(encode_event, events))
 
 
-def decode_events(data: bytes | memoryview) -> list[Answer | Skip | ConfigPickup]:
-    """Return the events in a JSON array; raises ``ValueError`` (pydantic's) where it is not one, strictly."""
-    return _EVENTS.validate_json(bytes(data))
+def decode_events(data: bytes | memoryview) -> list[Event]:
+    """Return the events in a JSON array; raises ``ValueError`` (msgspec's) where it is not one, strictly."""
+    return _DECODER.decode(data)
 
 
 class Genesis(Record):
     """Offset 0 of a partition's journal: what can never change during the life of the ledger."""
 
     ledger_id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
-    partition: Count
+    partition: Annotated[int, Field(ge=0)]
     partitions: Annotated[int, Field(ge=1)]
     format: Annotated[int, Field(ge=1)]
-    at: Count
+    at: Annotated[int, Field(ge=0)]
     retry_window_s: Annotated[int, Field(ge=3600)]
     ring_horizon_s: Annotated[int, Field(ge=86400)]
-    inputs: dict[Literal["requests", "transfers", "config"], Count]
+    inputs: dict[Literal["requests", "transfers", "config"], Annotated[int, Field(ge=0)]]
     root_key: str | None = None
 
 

@@ -15,7 +15,7 @@ from engine.evolve import evolve
 from engine.intake import read_intake
 from schemas.bounds import MAX_BLOCK_BYTES, MAX_BLOCK_EVENTS
 from schemas.config import Bundle
-from schemas.events import Answer, ConfigPickup, Skip, encode_event, join_events
+from schemas.events import Answer, Cause, ConfigPickup, Skip, encode_event, join_events
 from schemas.records import Header, RawRecord, frame, input_hash
 from schemas.requests import REQUEST_TYPES
 from streams.config_log import ConfigLog, ConfigVersion
@@ -180,7 +180,7 @@ class Decider:
             block.parts.append(framed)
             block.raw_bytes += len(framed)
 
-    def _pick_up(self, block: Block, pending: Sequence[ConfigVersion], cause: str, record: Record, at: int) -> None:
+    def _pick_up(self, block: Block, pending: Sequence[ConfigVersion], cause: Cause, record: Record, at: int) -> None:
         assert cause in {"requests", "transfers"}
         for version in pending:
             event = decide_config(self._book, version.offset, version.value, cause, record.offset, at)

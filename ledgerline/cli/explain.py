@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, assert_never
 
 import orjson
 import typer
+from msgspec import to_builtins
 
 from engine.refusals import CHECKS
 from ledgerline import journals
@@ -214,7 +215,7 @@ def _plain(told: Told) -> dict[str, object]:
 def _fields(told: Told) -> Iterator[tuple[str, object]]:
     yield "transaction", told.transaction
     yield "journal_offset", told.offset
-    yield "event", told.event.model_dump(mode="json", exclude_none=True)
+    yield "event", to_builtins(told.event)
     if told.outcome is not None and told.explanation is not None:
         yield "outcome", orjson.loads(told.outcome)
         yield "explanation", orjson.loads(told.explanation)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Protocol, assert_never
 
 import orjson
 import typer
+from msgspec import to_builtins
 
 from ledgerline import journals
 from ledgerline.cli.outcomes import COLOURS
@@ -222,9 +223,8 @@ def _plain(headers: BlockHeaders) -> dict[str, Any]:
 def _plain_event(told: Told) -> Iterator[tuple[str, Any]]:
     """The fields of the event, with the bytes in the place of the spans that point to them."""
     yield "transaction", told.transaction
-    yield from told.event.model_dump(
-        mode="json", exclude_none=True, exclude={"record", "outcome", "explanation"}
-    ).items()
+    spans = {"record", "outcome", "explanation"}
+    yield from ((name, value) for name, value in to_builtins(told.event).items() if name not in spans)
     if told.outcome is not None and told.explanation is not None:
         yield "outcome", orjson.Fragment(told.outcome)
         yield "explanation", orjson.Fragment(told.explanation)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from schemas.config import DEFAULT_TIER
 from schemas.events import AccountTerms, Leg
 from schemas.requests import CloseAccount, Deposit, OpenAccount, Request, Transfer, UpdateAccount, Withdraw
@@ -52,9 +54,9 @@ def prescribed_terms(request: Request, before: AccountTerms | None) -> AccountTe
                 return None
             names = ("status", "tier", "floor_minor", "ceiling_minor", "attributes")
             given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
-            return before.model_copy(update=given)
+            return replace(before, **given)
         case CloseAccount():
-            return None if before is None else before.model_copy(update={"status": "closed"})
+            return None if before is None else replace(before, status="closed")
         case Deposit() | Withdraw() | Transfer():
             return None
         case _:

@@ -1,6 +1,7 @@
 """Applying events: what changes, what does not fit, and what two books have in common."""
 
 import pytest
+from msgspec.structs import replace
 
 from engine.book import Book
 from engine.digest import state_hash
@@ -122,7 +123,7 @@ def test_a_binding_answer_without_its_request_does_not_fit() -> None:
     desk = opened()
     answer = desk.events[-1]
     assert isinstance(answer, Answer)
-    broken = answer.model_copy(update={"offset": 3, "request_id": None})
+    broken = replace(answer, offset=3, request_id=None)
     with pytest.raises(CannotApply, match="to name its request"):
         evolve(desk.book, broken)
 

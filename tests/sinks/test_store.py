@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from schemas.bounds import MAX_AMOUNT_MINOR, MAX_COUNTER
-from schemas.events import Leg
+from schemas.events import Answer, Leg
 from sinks.postgres.errors import Deposed, ForeignLedger, PostgresRefused, PostgresUnavailable
 from sinks.postgres.readers import sink_position, wait_for
 from sinks.postgres.rows import Batch
@@ -52,7 +52,7 @@ async def test_every_kind_of_event_can_be_stored_and_outcomes_keep_their_bytes(d
     expected = [
         (seq, bytes(blocks[0].raw[e.outcome[0] : e.outcome[0] + e.outcome[1]]).decode())
         for seq, e in enumerate(blocks[0].events, 1)
-        if e.event == "answer" and e.outcome[0] is not None
+        if isinstance(e, Answer) and e.outcome[0] is not None
     ]
     assert await rows(database, "SELECT seq, outcome::text FROM decisions ORDER BY seq") == expected
     [(explanation,)] = await rows(database, "SELECT explanation::text FROM decisions WHERE seq = 8")

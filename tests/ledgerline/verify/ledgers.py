@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from engine.book import Book
@@ -76,13 +77,13 @@ class Block:
         event = self.events[index]
         assert isinstance(event, Answer)
         body = orjson.dumps({**orjson.loads(self.outcome(index)), **changes})
-        moved = event.model_copy(update={"outcome": (len(self.raw), len(body))})
+        moved = msgspec.structs.replace(event, outcome=(len(self.raw), len(body)))
         events = [*self.events[:index], moved, *self.events[index + 1 :]]
         return self.copy(events=events, raw=self.raw + body)
 
     def with_event(self, index: int, **changes: Any) -> Block:
         """The same block, in which event *index* has other fields."""
-        changed = self.events[index].model_copy(update=changes)
+        changed = msgspec.structs.replace(self.events[index], **changes)
         return self.copy(events=[*self.events[:index], changed, *self.events[index + 1 :]])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
+from msgspec.structs import replace
 
 from ledgerline.verify import Invariant
 from schemas.events import AccountTerms, ConfigPickup
@@ -123,8 +124,8 @@ def answers_in_another_order() -> Planted:
     found = made.find(0, "pay-1")
     events = list(found.block.events)
     first, second = events[found.at : found.at + 2]
-    events[found.at] = second.model_copy(update={"at": first.at})
-    events[found.at + 1] = first.model_copy(update={"at": second.at})
+    events[found.at] = replace(second, at=first.at)
+    events[found.at + 1] = replace(first, at=second.at)
     made.change(0, found.block, found.block.copy(events=events))
     return Planted(made.records(), Invariant.I7, 0, found.seq + 1)
 
@@ -202,8 +203,8 @@ def acceptance_that_should_be_a_decline() -> Planted:
         status="accepted",
         reason=None,
         legs=legs,
-        usage=like.usage.model_copy(update={"amount_minor": amount}),
-        payment=like.payment.model_copy(update={"amount_minor": amount}),
+        usage=replace(like.usage, amount_minor=amount),
+        payment=replace(like.payment, amount_minor=amount),
         profile=like.profile,
     )
     block = block.with_outcome(found.at, status="accepted", reason=None, detail=None)
@@ -227,7 +228,7 @@ def terms_that_nobody_asked_for() -> Planted:
     made = ledger()
     found = made.find(0, f"open-{made.find(0, 'late-4').event.account_id}")
     assert isinstance(found.event.account, AccountTerms)
-    terms = found.event.account.model_copy(update={"floor_minor": -1_000})
+    terms = replace(found.event.account, floor_minor=-1_000)
     made.change(0, found.block, found.block.with_event(found.at, account=terms))
     return Planted(made.records(), Invariant.I3, 0, found.seq)
 
@@ -258,9 +259,8 @@ def second_decision_of_an_id() -> Planted:
     """The id was decided; the journal decides it once more."""
     made = ledger()
     again, first = made.find(0, "pay-2", replayed=True), made.find(0, "pay-2")
-    twice = first.event.model_copy(
-        update={name: getattr(again.event, name) for name in ("at", "offset", "sha256", "record", "explanation")}
-    )
+    names = ("at", "offset", "sha256", "record", "explanation")
+    twice = replace(first.event, **{name: getattr(again.event, name) for name in names})
     events = list(again.block.events)
     events[again.at] = twice
     block = again.block.copy(events=events).with_outcome(
@@ -376,7 +376,7 @@ def day_that_counts_elsewhere() -> Planted:
     made = ledger()
     found = made.find(1, "pay-3")
     assert found.event.usage is not None
-    usage = found.event.usage.model_copy(update={"day": found.event.usage.day - 1})
+    usage = replace(found.event.usage, day=found.event.usage.day - 1)
     made.change(1, found.block, found.block.with_event(found.at, usage=usage))
     return Planted(made.records(), Invariant.I14, 1, found.seq)
 
@@ -385,7 +385,7 @@ def payment_to_somebody_else() -> Planted:
     made = ledger()
     found = made.find(1, "pay-3")
     assert found.event.payment is not None
-    payment = found.event.payment.model_copy(update={"payee": "somebody"})
+    payment = replace(found.event.payment, payee="somebody")
     made.change(1, found.block, found.block.with_event(found.at, payment=payment))
     return Planted(made.records(), Invariant.I3, 1, found.seq)
 
