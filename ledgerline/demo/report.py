@@ -62,8 +62,8 @@ def _head(title: str, figures: Figures) -> Iterator[str]:
     )
     yield paragraph(
         f"{format_time(course.began_ms)}, ledger {figures.name} with {len(course.partitions)} partitions, two workers"
-        f" and a sink, seed {figures.seed}, {figures.rate:,} requests per second asked for. Brokers, database, workers,"
-        " sink and sender shared one machine.",
+        f" and a sink, seed {figures.seed}, {figures.rate:,} requests per second asked for. Workers, sink and sender"
+        " shared one machine, on the local stack Kafka and Postgres too.",
         "note",
     )
     p50, p99 = (milliseconds(percentile(everything.latencies_ms, share)) for share in (0.50, 0.99))

@@ -65,6 +65,14 @@ def test_every_plot_marks_the_kill_and_the_take_over() -> None:
         assert labels == ["SIGKILL of worker-1 at 2.5 s", "its 2 partitions answer again at 5.5 s"]
 
 
+def test_the_pointer_finds_the_values_of_each_second_with_their_units() -> None:
+    hovers = [[each.text or "" for each in plot.iter("title")][1:] for plot in page().plots[:3]]
+    assert [len(told) for told in hovers] == [8, 8, 8]
+    assert "3 to 4 s\nrequests received by Kafka: 100/s\noutcomes published: 50/s" in hovers[0][3]
+    assert "p50, the other partitions: 4 ms" in hovers[1][3]
+    assert "requests without an outcome: partitions of worker-1, killed: 75" in hovers[2][3]
+
+
 def test_the_table_of_the_kill_tells_each_partition() -> None:
     found = page()
     assert found.column("Per partition", "owner") == ["worker-1, killed", "lived", "worker-1, killed", "lived"]
