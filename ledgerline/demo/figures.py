@@ -14,7 +14,7 @@ from ledgerline.stack.jars import KAFKA_VERSION
 from ledgerline.verify.report import Report
 
 TABLES: Final = ("decisions", "entries", "postings")
-PACKAGES: Final = ("ledgerline", "aiokafka", "asyncpg", "orjson")
+PACKAGES: Final = ("aiokafka", "asyncpg", "orjson")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,7 +137,7 @@ def _proof(figures: Figures) -> Iterator[str]:
         broken = ", ".join(line.invariant.value for line in proof.lines.values() if line.failed)
         yield paragraph(f"NOT PROVED: {broken} broken in {where}.", "alarm")
     yield table(
-        "What `ledgerline verify` checked",
+        "What ledgerline verify checked",
         ["invariant", "promise", "checked", "verdict"],
         [
             [
