@@ -78,6 +78,7 @@ class Worker:
         self._metrics = metrics
         self._sinks = sinks or NoSinks()
         self._config = ConfigLog(self._topics.config)
+        self._journal = SharedProducer(options.kafka, "ledgerline-journal")
         self._owners: dict[int, Owner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._assigned: frozenset[int] | None = None  # None until the first assignment
@@ -115,9 +116,8 @@ class Worker:
         refuse_optimised()
         ledger_id = await self._examine()
         publisher = KafkaPublisher(self._options.kafka)
-        journal = SharedProducer(self._options.kafka, "ledgerline-journal")
         replies = Replies(self._options.kafka, self._topics, self._metrics)
-        self._services = self._wire(ledger_id, journal, publisher, replies)
+        self._services = self._wire(ledger_id, publisher, replies)
         helpers = [
             asyncio.create_task(self._follow_config(), name="config"),
             asyncio.create_task(replies.run(), name="replies"),
@@ -132,7 +132,7 @@ class Worker:
             defects = await _end([member, *helpers, *self._tasks.values()])
             await replies.close()
             await publisher.close()
-            await journal.close()
+            await self._journal.close()
         if defects:
             raise defects[0]
         if any(owner.status.phase is Phase.HALTED for owner in self._owners.values()):
@@ -157,9 +157,9 @@ class Worker:
         log.info("starting", worker=options.name, ledger_id=diagnosis.ledger_id, partitions=diagnosis.partitions)
         return diagnosis.ledger_id
 
-    def _wire(self, ledger_id: str, journal: SharedProducer, publisher: KafkaPublisher, replies: Replies) -> Services:
+    def _wire(self, ledger_id: str, publisher: KafkaPublisher, replies: Replies) -> Services:
         kafka, topics = self._options.kafka, self._topics
-        feed = Feed(kafka)
+        feed, journal = Feed(kafka), self._journal
         return Services(
             topics=topics,
             name=self._options.name,

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from streams.metrics import WorkerMetrics
 from streams.owner import Owner
+from streams.publisher import KafkaPublisher
+from streams.replies import Replies
 from streams.services import Services
 from streams.worker import DRAINED, Worker, WorkerOptions
 from tests.streams.world import LEDGER, World, until
@@ -25,7 +27,7 @@ class InMemory(Worker):
     async def _examine(self) -> str:
         return LEDGER
 
-    def _wire(self, *_: object) -> Services:
+    def _wire(self, ledger_id: str, publisher: KafkaPublisher, replies: Replies) -> Services:  # noqa: ARG002
         return self.world.services()
 
     async def _follow_config(self) -> None:
