@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from ledgerline.cli import checks, demo, explain, journal, ledger, processes, reads, send, stack
+from ledgerline.cli import checks, demo, explain, journal, ledger, processes, reads, rebuild, send, stack
 from ledgerline.errors import LedgerlineError
 
 app = typer.Typer(
@@ -13,7 +13,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for group in (stack, demo, ledger, processes, send, reads, explain, checks, journal):
+for group in (stack, demo, ledger, processes, send, reads, explain, checks, rebuild, journal):
     group.add_to(app)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -13,7 +13,10 @@ from sinks.postgres.errors import SchemaMismatch
 from sinks.postgres.session import SCHEMA, failures, session
 from sinks.postgres.statements import migrations, roles
 
-_LOCK: Final = 0x6C65646765726C69  # "ledgerli": the advisory lock under which a database is migrated
+if TYPE_CHECKING:
+    from sinks.postgres.session import Connection
+
+MIGRATION_LOCK: Final = 0x6C65646765726C69  # "ledgerli": the advisory lock under which a database is migrated
 
 
 async def ensure_database(admin_dsn: str, name: str) -> str:
@@ -51,7 +54,7 @@ async def migrate(dsn: str, schema: str = SCHEMA) -> int:
 
 
 async def _migrate(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> int:
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
     quoted = await connection.fetchval("SELECT quote_ident($1)", schema)
     if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", quoted):
         await connection.execute(f"CREATE SCHEMA {quoted} AUTHORIZATION ledgerline_owner")
@@ -79,7 +82,7 @@ async def _migrate(connection: asyncpg.Connection[asyncpg.Record], schema: str) 
     return len(known) - len(applied)
 
 
-async def require_schema(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> None:
+async def require_schema(connection: Connection, schema: str) -> None:
     """Raises SchemaMismatch unless *schema* is exactly at this program's last migration; PostgresUnavailable."""
     with failures(f"look up the migrations of schema {schema}"):
         found = 0

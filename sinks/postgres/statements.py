@@ -33,7 +33,7 @@ def migrations() -> tuple[Migration, ...]:
 
 @cache
 def statement(name: str) -> str:
-    """The statement called *name*; names are those of ``sql/statements.sql`` and ``sql/queries.sql``."""
+    """The statement called *name*; names are those of ``sql/statements.sql``, ``queries.sql`` and ``rebuild.sql``."""
     return _statements()[name]
 
 
@@ -46,7 +46,7 @@ def roles() -> str:
 @cache
 def _statements() -> dict[str, str]:
     found: dict[str, str] = {}
-    for file in ("statements.sql", "queries.sql"):
+    for file in ("statements.sql", "queries.sql", "rebuild.sql"):
         _, *parts = _NAME.split((SQL / file).read_text())
         for name, text in zip(parts[::2], parts[1::2], strict=True):
             assert name not in found, f"{file}: {name} stands twice"

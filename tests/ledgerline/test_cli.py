@@ -16,7 +16,7 @@ from tests.ledgerline.commands import Ran, ledgerline
 
 COMMANDS = [
     "up", "down", "status", "demo", "init", "doctor", "worker", "sink", "run", "send", "balance", "statement",
-    "outcome", "explain", "verify", "journal",
+    "outcome", "explain", "verify", "rebuild", "journal",
 ]  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_every_command_explains_itself(command: list[str]) -> None:
     "command",
     [
         *(["init"], ["doctor"], ["worker"], ["sink"], ["run"], ["send"], ["balance"], ["statement"], ["outcome"]),
-        *(["explain"], ["verify"], ["journal"], ["rules", "publish"], ["rules", "show"]),
+        *(["explain"], ["verify"], ["rebuild"], ["journal"], ["rules", "publish"], ["rules", "show"]),
     ],
 )
 def test_help_shows_an_example(command: list[str]) -> None:

@@ -1,0 +1,367 @@
+"""``Rebuild`` on a real Kafka and PostgreSQL, while a worker decides, sinks write and readers read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from ledgerline.verify import verify
+from sinks.postgres.compare import MAX_DIFFERENCES, Comparison
+from sinks.postgres.errors import PostgresUnavailable
+from sinks.postgres.rebuild import REBUILT, Rebuild, RebuildRefused
+from sinks.postgres.second import SecondSink
+from sinks.postgres.session import session
+from sinks.postgres.sink import Sink
+from sinks.postgres.switch import Switch
+from streams.membership import StaticMembership
+from tests.kills.ledger import Ledger, ledger, until
+from tests.kills.processes import Running
+from tests.kills.rebuilds import GAPS, RebuildGap, Target, rebuild_until_killed
+from tests.kills.workers import Work, work
+
+pytestmark = pytest.mark.integration
+PARTITIONS = 2
+
+
+@pytest.fixture
+async def here(kafka: str, postgres: str) -> AsyncIterator[Ledger]:
+    async with ledger(kafka, postgres, PARTITIONS) as found:
+        yield found
+
+
+@dataclass
+class Stream:
+    """Requests that keep coming, a worker that decides them, and sinks that write them."""
+
+    here: Ledger
+    sinks: list[Sink]
+    numbers: count[int] = field(default_factory=count)
+
+    async def ask(self, number: int) -> None:
+        """A few requests for each partition, all to be accepted."""
+        for p in self.here.all:
+            payer, payee = self.here.payer(p), self.here.payee(p)
+            names = [f"t-{next(self.numbers)}" for _ in range(number)]
+            await self.here.send(
+                p,
+                [
+                    self.here.request(payer, "transfer", name, amount_minor=1, currency="EUR", payee=payee)
+                    for name in names
+                ],
+            )
+
+    async def flow(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await self.ask(3)
+            await asyncio.sleep(0.02)
+
+    async def written(self) -> None:
+        """Everything that was asked is decided and in PostgreSQL."""
+        assert await until(self.here.all_answered)
+
+        async def all_written() -> bool:
+            ends = await self.here.ends(self.here.topics.journal)
+            return await self.here.stored() == ends
+
+        assert await until(all_written), [sink.ready() for sink in self.sinks]
+
+
+@contextlib.asynccontextmanager
+async def streaming(here: Ledger, folder: Path) -> AsyncIterator[Stream]:
+    """A ledger at work: two accounts in each partition, one of them funded."""
+    works = Work(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn, partitions=here.all)
+    worker = Running(folder, "worker", work, works)
+    sinks = [
+        Sink(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn, membership=StaticMembership(frozenset({p})))
+        for p in here.all
+    ]
+    stop = asyncio.Event()
+    writing = [asyncio.create_task(sink.run(stop)) for sink in sinks]
+    stream = Stream(here, sinks)
+    try:
+        for p in here.all:
+            terms = {"currency": "EUR", "tier": "unlimited"}
+            await here.send(
+                p,
+                [
+                    here.request(here.payer(p), "open_account", "open", **terms),
+                    here.request(here.payee(p), "open_account", "open", **terms),
+                    here.request(here.payer(p), "deposit", "f", amount_minor=10**9, currency="EUR", rail="sepa"),
+                ],
+            )
+        await stream.ask(50)
+        await stream.written()
+        yield stream
+    finally:
+        stop.set()
+        await asyncio.gather(*writing)
+        worker.terminate()
+        await worker.ended()
+
+
+@contextlib.asynccontextmanager
+async def beside(*works: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Coroutines that run until the end of the block; what one of them raises is raised there."""
+    tasks = [asyncio.create_task(one()) for one in works]
+    try:
+        yield
+        failed = [task for task in tasks if task.done()]
+        for task in failed:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def rebuild(here: Ledger, *, accept_differences: bool = False) -> Rebuild:
+    return Rebuild(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn, accept_differences=accept_differences)
+
+
+async def proved(here: Ledger) -> None:
+    report = await verify(here.kafka, here.prefix, here.dsn, rebuild=False)
+    assert report.ok, report.to_plain()
+
+
+async def schemas(here: Ledger) -> list[str]:
+    async with session(here.dsn) as connection:
+        rows = await connection.fetch("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'ledgerline%' ORDER BY 1")
+    return [row[0] for row in rows]
+
+
+async def test_a_rebuild_is_compared_and_switched_while_requests_are_decided_written_and_read(
+    here: Ledger, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    async def read() -> None:
+        """One session with prepared statements, as a reader has; balances of the two accounts only ever move on."""
+        async with session(here.dsn) as connection:
+            query = await connection.prepare(
+                "SELECT b.balance_minor, (SELECT count(*) FROM statement AS s WHERE s.account_id = b.account_id),"
+                " (SELECT seq FROM sink_positions WHERE partition = 0) FROM balances AS b WHERE account_id = $1"
+            )
+            while True:
+                row = await query.fetchrow(here.payee(0))
+                assert row is not None
+                balance, legs, seq = row
+                assert balance == legs, "each leg is one cent"
+                assert not seen or seq >= seen[-1]
+                seen.append(seq)
+                await asyncio.sleep(0.005)
+
+    async with streaming(here, tmp_path) as stream:
+        async with beside(stream.flow, read):
+            done = await rebuild(here).run()
+            before = seen[-1]
+            assert await until(lambda: later(seen, before))
+        await stream.written()
+        assert done.differences == ()
+        assert done.retired is not None
+        assert done.events > 100
+        assert await schemas(here) == ["ledgerline", done.retired]
+        await proved(here)
+        assert [sink.halted for sink in stream.sinks] == [{}, {}]
+    async with session(here.dsn) as connection:
+        assert await connection.fetchval("SELECT sink_id FROM ledger") == "main"
+        assert await connection.fetch("SELECT * FROM unproved_balances") == []
+
+
+async def later(seen: list[int], before: int) -> bool:
+    return seen[-1] > before
+
+
+async def test_a_ledger_can_be_rebuilt_again_and_again(here: Ledger, tmp_path: Path) -> None:
+    async with streaming(here, tmp_path) as stream:
+        retired = [(await rebuild(here).run()).retired]
+        await asyncio.sleep(1.1)  # the dated names tell seconds apart
+        await stream.ask(5)
+        retired.append((await rebuild(here).run()).retired)
+        await stream.ask(5)
+        await stream.written()
+        await proved(here)
+    assert await schemas(here) == ["ledgerline", *sorted(str(name) for name in retired)]
+
+
+PLANTED = {
+    ("decisions", "partition 1, seq 9"): "UPDATE decisions SET reason = 'wrong' WHERE partition = 1 AND seq = 9",
+    ("entries", "partition 0, seq 8"): "DELETE FROM entries WHERE partition = 0 AND seq = 8",
+    ("posting_rows", "partition 1, seq 12, leg 2"): "UPDATE posting_rows SET amount_minor = 2"
+    " WHERE (partition, seq, leg) = (1, 12, 2)",
+    ("account_counters", "account_key 2"): "UPDATE account_counters SET held = 7 WHERE account_key = 2",
+    ("account_terms", "account_key 1"): "UPDATE account_terms SET attributes = '{\"a\": 1}' WHERE account_key = 1",
+    ("skips", "partition 1, seq 900000"): "INSERT INTO skips VALUES (900000, now(), 1, 3, 'behind the position')",
+    ("skips", "partition 7, seq 1"): "INSERT INTO skips VALUES (1, now(), 7, 3, 'there is no such partition')",
+    ("sink_positions", "partition 1"): "UPDATE sink_positions SET at = at + 1 WHERE partition = 1",
+}
+
+
+async def test_changed_rows_are_found_and_named_and_nothing_is_switched_unless_that_is_accepted(
+    here: Ledger, tmp_path: Path
+) -> None:
+    async with streaming(here, tmp_path):
+        pass
+    async with session(here.dsn) as connection:
+        for change in PLANTED.values():
+            await connection.execute(change)
+        positions = await connection.fetch("SELECT * FROM sink_positions")
+        done = await rebuild(here).run()
+        assert done.retired is None
+        assert {(one.table, one.key) for one in done.differences} == PLANTED.keys()
+        by_table = {one.table: one for one in done.differences}
+        assert by_table["entries"].live is None
+        assert '"held":7' in str(by_table["account_counters"].live)
+        assert '"held":0' in str(by_table["account_counters"].rebuilt)
+        assert await schemas(here) == ["ledgerline", REBUILT]
+        assert await connection.fetch("SELECT * FROM sink_positions") == positions
+
+        await connection.execute("UPDATE decisions SET reason = 'wrong'")
+        assert len((await rebuild(here).run()).differences) == MAX_DIFFERENCES
+    done = await rebuild(here, accept_differences=True).run()
+    assert len(done.differences) == MAX_DIFFERENCES
+    assert await schemas(here) == ["ledgerline", done.retired]
+    await proved(here)
+
+
+async def test_a_row_that_is_changed_while_the_rebuild_compares_is_found_before_the_switch(
+    here: Ledger, tmp_path: Path
+) -> None:
+    class Planting(Rebuild):
+        async def hold(self, switch: Switch) -> None:
+            async with session(self.dsn) as connection:
+                await connection.execute("UPDATE decisions SET reason = 'wrong' WHERE request_id = 'late'")
+            await super().hold(switch)
+
+    async with streaming(here, tmp_path) as stream:
+
+        class Late(Planting):
+            async def compare(self, second: SecondSink, comparison: Comparison) -> int:
+                found = await super().compare(second, comparison)
+                await here.send(0, [here.request(here.payer(0), "close_account", "late")])
+                await stream.written()
+                return found
+
+        done = await Late(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn).run()
+        assert done.retired is None
+        assert [one.table for one in done.differences] == ["decisions"]
+        await stream.ask(3)
+        await stream.written()
+    assert await schemas(here) == ["ledgerline", REBUILT]
+
+
+async def test_a_second_rebuild_at_the_same_time_is_refused(here: Ledger, tmp_path: Path) -> None:
+    async with streaming(here, tmp_path):
+        rebuilds = [asyncio.create_task(rebuild(here).run()) for _ in range(2)]
+        ended = await asyncio.gather(*rebuilds, return_exceptions=True)
+    refused = [one for one in ended if isinstance(one, RebuildRefused)]
+    assert len(refused) == 1, ended
+    assert "another rebuild of this ledger is running (session " in str(refused[0])
+    await proved(here)
+
+
+async def test_what_would_silently_go_on_with_the_old_rows_is_named_first(here: Ledger, tmp_path: Path) -> None:
+    async with streaming(here, tmp_path):
+        pass
+    async with session(here.dsn) as connection:
+        await connection.execute("CREATE VIEW public.rich AS SELECT * FROM ledgerline.balances WHERE balance_minor > 0")
+        await connection.execute("CREATE INDEX by_amount ON posting_rows (amount_minor)")
+        with pytest.raises(RebuildRefused, match=r"found ledgerline.by_amount, view (public\.)?rich: a switch would"):
+            await rebuild(here).run()
+        await connection.execute("DROP VIEW public.rich; DROP INDEX by_amount")
+    assert (await rebuild(here).run()).retired is not None
+
+
+async def test_grants_that_were_added_by_hand_survive_the_switch(here: Ledger, tmp_path: Path) -> None:
+    async with streaming(here, tmp_path):
+        pass
+    rights = (
+        "SELECT c.relname, a.grantee::regrole::text, a.privilege_type, a.is_grantable FROM pg_class AS c,"
+        " aclexplode(c.relacl) AS a WHERE c.relnamespace = 'ledgerline'::regnamespace UNION ALL "
+        "SELECT c.relname || '.' || t.attname, a.grantee::regrole::text, a.privilege_type, a.is_grantable"
+        " FROM pg_attribute AS t JOIN pg_class AS c ON c.oid = t.attrelid, aclexplode(t.attacl) AS a"
+        " WHERE c.relnamespace = 'ledgerline'::regnamespace UNION ALL "
+        "SELECT nspname, a.grantee::regrole::text, a.privilege_type, a.is_grantable FROM pg_namespace,"
+        " aclexplode(nspacl) AS a WHERE nspname = 'ledgerline' ORDER BY 1, 2, 3"
+    )
+    async with session(here.dsn) as connection:
+        owners = "SELECT relname, relowner::regrole::text FROM pg_class WHERE relnamespace = 'ledgerline'::regnamespace"
+        await connection.execute("GRANT USAGE ON SCHEMA ledgerline TO pg_monitor")
+        await connection.execute("GRANT SELECT ON balances TO pg_monitor WITH GRANT OPTION")
+        await connection.execute("GRANT SELECT (request_id, status) ON decisions TO PUBLIC")
+        before, owned = await connection.fetch(rights), set(await connection.fetch(owners))
+        assert (await rebuild(here).run()).retired is not None
+        assert await connection.fetch(rights) == before
+        assert set(await connection.fetch(owners)) == owned
+
+
+async def test_a_reader_in_a_transaction_delays_the_switch_and_others_keep_reading(
+    here: Ledger, tmp_path: Path
+) -> None:
+    async with streaming(here, tmp_path) as stream, session(here.dsn) as slow, session(here.dsn) as other:
+        await slow.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        balance = "SELECT sum(balance_minor)::bigint FROM balances WHERE account_id = $1"
+        before = await slow.fetchval(balance, here.payer(0))
+        running = asyncio.create_task(rebuild(here).run())
+
+        async def waits() -> bool:
+            locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"
+            return bool(await other.fetchval(locks))
+
+        assert await until(waits)
+        for _ in range(20):
+            async with asyncio.timeout(2):
+                assert await other.fetchval(balance, here.payer(0)) is not None
+        await stream.ask(2)
+        assert not running.done()
+        assert await slow.fetchval(balance, here.payer(0)) == before
+        await slow.execute("COMMIT")
+        assert (await running).retired is not None
+        await stream.written()
+    await proved(here)
+
+
+@pytest.mark.parametrize("gap", GAPS, ids=lambda gap: gap.name)
+async def test_a_rebuild_killed_between_two_steps_changes_nothing_and_can_be_run_again(
+    here: Ledger, tmp_path: Path, gap: RebuildGap
+) -> None:
+    target = Target(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn)
+    async with streaming(here, tmp_path) as stream:
+        async with beside(stream.flow):
+            killed = await Running(tmp_path, "rebuild", rebuild_until_killed, target, gap).ended()
+            assert killed.was_killed, killed
+            assert (await schemas(here))[-1].startswith("ledgerline_retired_" if gap.switched else REBUILT)
+            await asyncio.sleep(1.1)  # the dated names tell seconds apart
+            done = await rebuild(here).run()
+            assert done.differences == ()
+            assert done.retired is not None
+            assert REBUILT not in await schemas(here)
+        await stream.written()
+    await proved(here)
+
+
+async def test_a_lost_answer_to_the_commit_is_asked_for(here: Ledger, tmp_path: Path) -> None:
+    class AnswerLost(Rebuild):
+        async def commit(self, switch: Switch) -> None:
+            await super().commit(switch)
+            raise PostgresUnavailable("the test lost the answer")
+
+    class NeverArrived(Rebuild):
+        async def commit(self, switch: Switch) -> None:  # noqa: ARG002
+            raise PostgresUnavailable("the test lost the question")
+
+    async with streaming(here, tmp_path) as stream:
+        with pytest.raises(PostgresUnavailable, match="lost the question"):
+            await NeverArrived(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn).run()
+        assert await schemas(here) == ["ledgerline", REBUILT]
+        done = await AnswerLost(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn).run()
+        assert await schemas(here) == ["ledgerline", done.retired]
+        await stream.ask(2)
+        await stream.written()
+    await proved(here)
