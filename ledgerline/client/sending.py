@@ -9,8 +9,13 @@ from typing import Final
 
 from ledgerline.client.under_way import UnderWay
 from streams.kafka import ClientLeak, KafkaFailure, Outgoing, Partition, Producer
+from streams.topics import REQUESTS_MAX_BYTES
 
 BATCH_RECORDS: Final = 500
+BATCH_BYTES: Final = REQUESTS_MAX_BYTES // 2
+"""Of keys, values and headers. The topic takes no larger batch than REQUESTS_MAX_BYTES; the other half is for what a
+batch and each of its records add. One request has at most as many, so that it fits alone."""
+
 APPEND_TIMEOUT_S: Final = 10.0
 BACK_OFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Between attempts of a partition; the last one repeats."""
@@ -100,7 +105,13 @@ class Sender:
         if len(waiting) < len(queue):
             queue.clear()
             queue.extend(waiting)
-        return waiting[:BATCH_RECORDS]
+        room, batch = BATCH_BYTES, list[UnderWay]()
+        for request in waiting[:BATCH_RECORDS]:
+            room -= _size(request.outgoing)
+            if batch and room < 0:
+                break
+            batch.append(request)
+        return batch
 
     async def _append(self, to: Partition, records: list[Outgoing]) -> None:
         """Raises KafkaFailure; by then the producer is given up, because it may refuse everything that follows."""
@@ -128,6 +139,11 @@ class Sender:
             self._link = None
             link.given_up.set_result(None)
             await _kill(link.producer)
+
+
+def _size(record: Outgoing) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 async def _finished(sending: asyncio.Task[None]) -> None:

@@ -22,6 +22,7 @@ from ledgerline.client import (
 from schemas.outcomes import encode_outcome, transaction_id
 from schemas.records import header_values, partition_of
 from streams.kafka import Admin, Consumer, Isolation, NewTopic, Outgoing, Partition, Producer, Record
+from streams.topics import REQUESTS_MAX_BYTES
 
 pytestmark = pytest.mark.integration
 
@@ -91,7 +92,8 @@ async def create_topics(kafka: str, names: list[str]) -> None:
     admin = await Admin.start(kafka, "test")
     try:
         for name in names:
-            await admin.create_topic(NewTopic(name=name, partitions=PARTITIONS, replication_factor=1, configs={}))
+            configs = {"max.message.bytes": str(REQUESTS_MAX_BYTES)} if name.endswith("requests") else {}
+            await admin.create_topic(NewTopic(name=name, partitions=PARTITIONS, replication_factor=1, configs=configs))
         async with asyncio.timeout(20):
             while len(await admin.describe_topics(names)) < len(names):  # noqa: ASYNC110 - the broker only tells by being asked
                 await asyncio.sleep(0.02)
@@ -269,6 +271,15 @@ async def test_many_requests_are_answered_in_their_order_and_refusals_are_values
         for account in range(50):
             seqs = [outcome.seq for outcome in outcomes if outcome.account_id == f"a-{account}"]
             assert seqs == sorted(seqs), "requests of one account are decided in the order of sending"
+        assert set(engine.copies.values()) == {1}
+
+
+async def test_many_large_requests_at_once_fit_into_the_batches_that_the_topic_takes(kafka: str) -> None:
+    async with scripted(kafka) as engine, Client(kafka=kafka, prefix=engine.prefix, resend_after_s=60) as client:
+        metadata = {f"key-{n}": "x" * 200 for n in range(10)}
+        requests = [{**DEPOSIT, "account_id": "a", "request_id": f"r-{n}", "metadata": metadata} for n in range(300)]
+        results = [result async for result in client.send_many(requests, timeout=20)]
+        assert all(isinstance(result, Outcome) for result in results), results[0]
         assert set(engine.copies.values()) == {1}
 
 
