@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from aiokafka.partitioner import DefaultPartitioner, murmur2
 
 from schemas.records import partition_of
@@ -11,6 +12,7 @@ from tests.examples.vectors import ALPHABET, FILE, PARTITIONS, account_ids, by_j
 VECTORS = json.loads(FILE.read_text("utf-8"))["vectors"]
 
 
+@pytest.mark.integration
 def test_the_vectors_are_those_of_kafkas_own_java_client(java_classes: Path) -> None:
     assert text(by_java(java_classes)) == FILE.read_text("utf-8"), (
         "python -m tests.examples.vectors writes the file anew"
