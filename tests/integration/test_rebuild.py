@@ -56,9 +56,9 @@ class Stream:
                 ],
             )
 
-    async def flow(self) -> None:
-        """Until it is cancelled."""
-        while True:
+    async def flow(self, stop: asyncio.Event) -> None:
+        """Ask again and again."""
+        while not stop.is_set():
             await self.ask(3)
             await asyncio.sleep(0.02)
 
@@ -107,18 +107,16 @@ async def streaming(here: Ledger, folder: Path) -> AsyncIterator[Stream]:
 
 
 @contextlib.asynccontextmanager
-async def beside(*works: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
-    """Coroutines that run until the end of the block; what one of them raises is raised there."""
-    tasks = [asyncio.create_task(one()) for one in works]
-    try:
-        yield
-        failed = [task for task in tasks if task.done()]
-        for task in failed:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def beside(*works: Callable[[asyncio.Event], Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Works that go on until the end of the block."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for one in works:
+            group.create_task(one(stop))
+        try:
+            yield
+        finally:
+            stop.set()
 
 
 def rebuild(here: Ledger, *, accept_differences: bool = False) -> Rebuild:
@@ -141,14 +139,14 @@ async def test_a_rebuild_is_compared_and_switched_while_requests_are_decided_wri
 ) -> None:
     seen: list[int] = []
 
-    async def read() -> None:
+    async def read(stop: asyncio.Event) -> None:
         """One session with prepared statements, as a reader has; balances of the two accounts only ever move on."""
         async with session(here.dsn) as connection:
             query = await connection.prepare(
                 "SELECT b.balance_minor, (SELECT count(*) FROM statement AS s WHERE s.account_id = b.account_id),"
                 " (SELECT seq FROM sink_positions WHERE partition = 0) FROM balances AS b WHERE account_id = $1"
             )
-            while True:
+            while not stop.is_set():
                 row = await query.fetchrow(here.payee(0))
                 assert row is not None
                 balance, legs, seq = row
@@ -342,6 +340,7 @@ async def test_a_rebuild_killed_between_two_steps_changes_nothing_and_can_be_run
             assert done.differences == ()
             assert done.retired is not None
             assert REBUILT not in await schemas(here)
+        await stream.ask(3)
         await stream.written()
     await proved(here)
 
