@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
@@ -53,13 +54,20 @@ def failures(doing: str) -> Iterator[None]:
 
 async def connect(dsn: str, schema: str = SCHEMA) -> asyncpg.Connection[asyncpg.Record]:
     """A session for reading or migrating, with the schema in its path. Raises PostgresUnavailable."""
-    with failures("connect"):
+    with failures(f"connect to {_address(dsn)}"):
         return await asyncpg.connect(
             dsn,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
             server_settings={"application_name": "ledgerline", "search_path": schema, **TIMEOUTS},
         )
+
+
+def _address(dsn: str) -> str:
+    """Where *dsn* leads, without its password: event loops differ in whether their errors say it."""
+    parts = urlsplit(dsn)
+    socket = parse_qs(parts.query).get("host", [""])[0]
+    return f"{parts.netloc.rpartition('@')[2] or socket}{parts.path}"
 
 
 @contextlib.asynccontextmanager
