@@ -8,9 +8,9 @@ from engine.limits import Headroom
 from engine.refusals import readable
 from engine.rulings import Effects, Ruling
 from schemas.bounds import MAX_REQUEST_BYTES
-from schemas.events import Answer, Span
+from schemas.events import Answer
 from schemas.outcomes import transaction_id
-from schemas.requests import Decoded, Deposit, OpenAccount, Transfer, Unreadable, Withdraw
+from schemas.requests import Decoded, Deposit, OpenAccount, Transfer, Withdraw
 from schemas.times import format_time
 
 _MONEY = (Transfer, Deposit, Withdraw)  # the most frequent first, as in engine.business.settle
@@ -18,36 +18,39 @@ _MONEY = (Transfer, Deposit, Withdraw)  # the most frequent first, as in engine.
 
 def write_outcome(book: Book, intake: Intake, ruling: Ruling, limits: list[Headroom], at: int, ruleset: str) -> bytes:
     """Return the outcome body of *ruling*, which is not a replay, as the next event will publish it."""
-    content = intake.content
+    status, refusal, effects, findings = ruling.status, ruling.refusal, ruling.effects, ruling.findings
+    content, seq = intake.content, book.seq + 1
     request = content.request if isinstance(content, Decoded) else None
-    request_id, account_id, request_type = identity(content)
-    amount_minor = request.amount_minor if isinstance(request, _MONEY) else None
-    currency = request.currency if isinstance(request, (*_MONEY, OpenAccount)) else None
+    amount_minor = currency = None
+    if isinstance(request, _MONEY):
+        amount_minor, currency = request.amount_minor, request.currency
+    elif isinstance(request, OpenAccount):
+        currency = request.currency
     balance_minor = available = None
-    if request is not None and ruling.status != "rejected":
+    if request is not None and status != "rejected":
         account = book.accounts.get(request.account_id)
-        if account is None and ruling.effects.account is not None:
-            account = Account(ruling.effects.account)
-        if account is not None and currency in {None, account.currency}:  # one currency per outcome
+        if account is None and effects.account is not None:
+            account = Account(effects.account)
+        if account is not None and (currency is None or currency == account.currency):  # one currency per outcome
             currency = account.currency
-            balance_minor, available = _position(account, ruling.effects)
-    refusal, score = ruling.refusal, ruling.findings.score
+            balance_minor, available = _position(account, effects)
+    score = findings.score
     # A literal in the order of schemas.outcomes.Outcome: the tests hold every body against that model.
     return orjson.dumps(
         {
             "v": 1,
-            "request_id": request_id,
-            "account_id": account_id,
-            "type": request_type,
-            "status": ruling.status,
+            "request_id": content.request_id,
+            "account_id": content.account_id,
+            "type": content.type,
+            "status": status,
             "reason": None if refusal is None else refusal.reason.value,
             "detail": None if refusal is None else readable(refusal.detail),
             "final": ruling.binding,
             "binding": ruling.binding,
             "replayed": False,
-            "transaction": transaction_id(book.partition, ruling.original or book.seq + 1),
+            "transaction": transaction_id(book.partition, ruling.original or seq),
             "partition": book.partition,
-            "seq": book.seq + 1,
+            "seq": seq,
             "at": format_time(at),
             "amount_minor": amount_minor,
             "currency": currency,
@@ -55,7 +58,7 @@ def write_outcome(book: Book, intake: Intake, ruling: Ruling, limits: list[Headr
             "available_minor": available,
             "limits": limits,
             "score": None if score is None else score.total,
-            "rules": ruling.findings.rules,
+            "rules": findings.rules,
             "ruleset": ruleset,
         }
     )
@@ -69,37 +72,31 @@ def write_replay(book: Book, original: bytes) -> bytes:
     return orjson.dumps(body)
 
 
-def identity(content: Decoded | Unreadable) -> tuple[str | None, str | None, str | None]:
-    """Return ``(request_id, account_id, type)``, each ``None`` where it could not be read."""
-    if isinstance(content, Decoded):
-        return content.request.request_id, content.request.account_id, content.request.type
-    return content.request_id, content.account_id, content.type
-
-
 def write_answer(
     intake: Intake, ruling: Ruling, bodies: tuple[bytes, bytes], at: int, ruleset: str, start: int
 ) -> Answer:
     """Return the event of *ruling* for *intake*; *bodies* are outcome and explanation, which follow the record."""
-    content = intake.content
-    request = content.request if isinstance(content, Decoded) else None
-    request_id, account_id, request_type = identity(content)
-    kept = len(intake.framed) <= MAX_REQUEST_BYTES
-    record: Span = (start if kept else None, len(intake.framed))
-    outcome_start = start + (len(intake.framed) if kept else 0)
-    effects = ruling.effects
+    content, size = intake.content, len(intake.framed)
+    requested_at = fingerprint = None
+    if isinstance(content, Decoded):
+        requested_at, fingerprint = content.request.requested_at, content.fingerprint.hex()
+    kept = size <= MAX_REQUEST_BYTES
+    outcome_start = start + size if kept else start
+    explanation_start = outcome_start + len(bodies[0])
+    refusal, effects, score = ruling.refusal, ruling.effects, ruling.findings.score
     return Answer(
         at=at,
         topic="requests",
         offset=intake.offset,
         sha256=intake.sha256,
-        record=record,
-        request_id=request_id,
-        account_id=account_id,
-        type=request_type,
-        requested_at=None if request is None else request.requested_at,
-        fingerprint=content.fingerprint.hex() if isinstance(content, Decoded) else None,
+        record=(start if kept else None, size),
+        request_id=content.request_id,
+        account_id=content.account_id,
+        type=content.type,
+        requested_at=requested_at,
+        fingerprint=fingerprint,
         status=ruling.status,
-        reason=None if ruling.refusal is None else ruling.refusal.reason.value,
+        reason=None if refusal is None else refusal.reason.value,
         binding=ruling.binding,
         replayed=ruling.replayed,
         original=ruling.original,
@@ -108,10 +105,10 @@ def write_answer(
         usage=effects.usage,
         payment=effects.payment,
         profile=effects.profile,
-        score=None if ruling.findings.score is None else ruling.findings.score.total,
+        score=None if score is None else score.total,
         ruleset=ruleset,
         outcome=(outcome_start, len(bodies[0])),
-        explanation=(outcome_start + len(bodies[0]), len(bodies[1])),
+        explanation=(explanation_start, len(bodies[1])),
     )
 
 

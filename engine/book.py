@@ -4,7 +4,9 @@ Mutable and slotted, because it is the hot state and has one writer; only :func:
 """
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from engine.duplicates import RecentPayments
 from engine.idempotency import Memory
@@ -65,7 +67,7 @@ class DayUsage:
             del self.days[0], self.sums_minor[0], self.counts[0]
 
 
-class Habits(NamedTuple):
+class Habits(Struct, frozen=True, gc=False):
     """What the score compares a payment with: the profile behind the last accepted one, made at ``at``."""
 
     at: int

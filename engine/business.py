@@ -3,8 +3,9 @@
 Each function is a flat list of guards in the order of the checks; behind the last guard the request must succeed.
 """
 
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.book import Account, Book
@@ -34,7 +35,7 @@ from schemas.reasons import Reason
 from schemas.requests import CloseAccount, Deposit, OpenAccount, Request, Transfer, UpdateAccount, Withdraw
 
 
-class Case(NamedTuple):
+class Case(Struct, frozen=True, gc=False):
     """What a request is decided with: the book, which is only read, the bundle in force, the time, and notes."""
 
     book: Book
@@ -125,15 +126,16 @@ def _deposit(case: Case, request: Deposit) -> Effects | Refusal:
     case.findings.tier = account.tier
     if refusal := known_tier(account.tier, case.bundle):
         return refusal
-    legs = deposit_entry(account.account_id, request.rail, request.amount_minor, request.currency)
-    case.findings.standing = standing(account, case.bundle.tiers[account.tier], request, case.at)
-    if refusal := representable(case.book, legs) or within_ceiling(account, request.amount_minor):
+    amount_minor, currency = request.amount_minor, request.currency
+    legs = deposit_entry(account.account_id, request.rail, amount_minor, currency)
+    case.findings.standing = standing(account, case.bundle.tiers[account.tier], request.type, currency, case.at)
+    if refusal := representable(case.book, legs) or within_ceiling(account, amount_minor):
         return refusal
-    if refusal := _within_limits(case, request):
+    if refusal := _within_limits(case, amount_minor, currency):
         return refusal
 
     # From here on the deposit must succeed: nothing below may refuse.
-    return Effects(legs=legs, usage=_usage(case, request))
+    return Effects(legs=legs, usage=_usage(case, amount_minor))
 
 
 def _withdraw(case: Case, request: Withdraw) -> Effects | Refusal:
@@ -143,14 +145,16 @@ def _withdraw(case: Case, request: Withdraw) -> Effects | Refusal:
     case.findings.tier = account.tier
     if refusal := known_tier(account.tier, case.bundle):
         return refusal
-    legs = withdraw_entry(account.account_id, request.rail, request.amount_minor, request.currency)
-    if refusal := _spendable(case, account, request, legs, request.amount_minor):
+    amount_minor, currency = request.amount_minor, request.currency
+    legs = withdraw_entry(account.account_id, request.rail, amount_minor, currency)
+    case.findings.standing = standing(account, case.bundle.tiers[account.tier], request.type, currency, case.at)
+    if refusal := _spendable(case, account, legs, amount_minor):
         return refusal
-    if refusal := _within_limits(case, request) or _unsurprising(case, account, request):
+    if refusal := _within_limits(case, amount_minor, currency) or _unsurprising(case, account, amount_minor):
         return refusal
 
     # From here on the withdrawal must succeed: nothing below may refuse.
-    return Effects(legs=legs, usage=_usage(case, request), profile=_profile(case))
+    return Effects(legs=legs, usage=_usage(case, amount_minor), profile=_profile(case))
 
 
 def _transfer(case: Case, request: Transfer) -> Effects | Refusal:
@@ -160,44 +164,45 @@ def _transfer(case: Case, request: Transfer) -> Effects | Refusal:
     case.findings.tier = account.tier
     if refusal := payable(case.book, request) or known_tier(account.tier, case.bundle):
         return refusal
+    payee, amount_minor, currency = request.payee, request.amount_minor, request.currency
     fees = [fee.amount_minor for fee in request.fees]
-    legs = transfer_entry(account.account_id, request.payee, request.amount_minor, fees, request.currency)
-    if refusal := _spendable(case, account, request, legs, request.amount_minor + sum(fees)):
+    legs = transfer_entry(account.account_id, payee, amount_minor, fees, currency)
+    case.findings.standing = standing(account, case.bundle.tiers[account.tier], request.type, currency, case.at)
+    if refusal := _spendable(case, account, legs, amount_minor + sum(fees)):
         return refusal
-    if refusal := within_ceiling(case.book.accounts[request.payee], request.amount_minor):
+    if refusal := within_ceiling(case.book.accounts[payee], amount_minor):
         return refusal
-    if refusal := _within_limits(case, request) or _new(case, request) or _unsurprising(case, account, request):
+    if refusal := _within_limits(case, amount_minor, currency) or _new(case, account, payee, amount_minor):
+        return refusal
+    if refusal := _unsurprising(case, account, amount_minor):
         return refusal
 
     # From here on the transfer must succeed: nothing below may refuse.
     return Effects(
         legs=legs,
-        usage=_usage(case, request),
-        payment=Payment(payee=request.payee, amount_minor=request.amount_minor),
+        usage=_usage(case, amount_minor),
+        payment=Payment(payee=payee, amount_minor=amount_minor),
         profile=_profile(case),
     )
 
 
-def _spendable(
-    case: Case, account: Account, request: Withdraw | Transfer, legs: tuple[Leg, ...], needed_minor: int
-) -> Refusal | None:
-    """Check 8 for debits; notes what the account had and where it stands with its limits."""
-    case.findings.standing = standing(account, case.bundle.tiers[account.tier], request, case.at)
-    case.findings.available_minor = account.available_minor
+def _spendable(case: Case, account: Account, legs: tuple[Leg, ...], needed_minor: int) -> Refusal | None:
+    """Check 8 for debits; notes what the account had."""
     case.findings.needed_minor = needed_minor
-    return representable(case.book, legs) or funded(account, needed_minor)
+    case.findings.available_minor = available = account.available_minor
+    return representable(case.book, legs) or funded(account, available, needed_minor)
 
 
-def _within_limits(case: Case, request: Deposit | Withdraw | Transfer) -> Refusal | None:
+def _within_limits(case: Case, amount_minor: int, currency: str) -> Refusal | None:
     """Check 9."""
     now = case.findings.standing
-    return None if now is None else exceeded(now, request.amount_minor, request.currency)
+    return None if now is None else exceeded(now, amount_minor, currency)
 
 
-def _new(case: Case, request: Transfer) -> Refusal | None:
+def _new(case: Case, account: Account, payee: str, amount_minor: int) -> Refusal | None:
     """Check 10: pass, tag or decline a transfer like an earlier one, as the bundle says."""
     rule = case.bundle.near_duplicates
-    digest = payment_digest(request.account_id, request.payee, request.amount_minor)
+    digest = payment_digest(account.account_id, payee, amount_minor)
     found = case.findings.lookalike = case.book.payments.find(digest, case.at, rule.window_s * 1000)
     if found is None:
         return None
@@ -210,14 +215,14 @@ def _new(case: Case, request: Transfer) -> Refusal | None:
     earlier = transaction_id(case.book.partition, found.seq)
     return Refusal(
         Reason.NEAR_DUPLICATE,
-        f"request_id: {earlier} paid {format_amount(request.amount_minor, request.currency)} {request.currency} to"
-        f" {request.payee} {case.at - found.at} ms ago, expected no such transfer within {rule.window_s} s",
+        f"request_id: {earlier} paid {format_amount(amount_minor, account.currency)} {account.currency} to"
+        f" {payee} {case.at - found.at} ms ago, expected no such transfer within {rule.window_s} s",
     )
 
 
-def _unsurprising(case: Case, account: Account, request: Withdraw | Transfer) -> Refusal | None:
+def _unsurprising(case: Case, account: Account, amount_minor: int) -> Refusal | None:
     """Check 11: score the payment, and decline where the bundle has a threshold that it reaches."""
-    found = case.findings.score = score(account, request.amount_minor, case.at)
+    found = case.findings.score = score(account, amount_minor, case.at)
     most = case.bundle.scoring.decline_at
     if most is not None and found.total >= most:
         return Refusal(
@@ -232,5 +237,5 @@ def _profile(case: Case) -> Profile | None:
     return None if case.findings.score is None else case.findings.score.profile
 
 
-def _usage(case: Case, request: Deposit | Withdraw | Transfer) -> Usage:
-    return Usage(day=case.at // DAY_MS, amount_minor=request.amount_minor)
+def _usage(case: Case, amount_minor: int) -> Usage:
+    return Usage(day=case.at // DAY_MS, amount_minor=amount_minor)

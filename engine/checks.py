@@ -1,14 +1,12 @@
 """The checks of docs/design.md §6 that need only the book: each returns why a request is refused, or ``None``."""
 
-from typing import Literal
-
 from engine.book import Account, Book, available_minor
 from engine.intake import Intake
 from engine.refusals import Refusal
 from schemas.bounds import CLOCK_SKEW_MS, MAX_COUNTER, SYSTEM_PREFIX
 from schemas.config import Bundle
 from schemas.currencies import format_amount
-from schemas.events import Leg
+from schemas.events import Leg, Side
 from schemas.reasons import Reason
 from schemas.records import partition_of
 from schemas.requests import Deposit, Request, Transfer, Withdraw
@@ -19,17 +17,18 @@ Money = Deposit | Withdraw | Transfer
 
 def owned(book: Book, intake: Intake, request: Request) -> Refusal | None:
     """Check 2: the record's key is the account, and the account belongs to this partition."""
-    key = request.account_id.encode()
+    account_id = request.account_id
+    key = account_id.encode()
     if intake.key != key:
         found = "null" if intake.key is None else intake.key.decode("utf-8", "backslashreplace")
-        return Refusal(Reason.WRONG_KEY, f"record key: expected the account_id {request.account_id}, found {found}")
-    if request.account_id in book.accounts:  # it was opened here
+        return Refusal(Reason.WRONG_KEY, f"record key: expected the account_id {account_id}, found {found}")
+    if account_id in book.accounts:  # it was opened here
         return None
     owner = partition_of(key, book.genesis.partitions)
     if owner != book.partition:
         return Refusal(
             Reason.WRONG_PARTITION,
-            f"record: {request.account_id} belongs to partition {owner}, found in partition {book.partition}",
+            f"record: {account_id} belongs to partition {owner}, found in partition {book.partition}",
         )
     return None
 
@@ -79,24 +78,25 @@ def closed(account_id: str) -> Refusal:
 
 def payable(book: Book, request: Transfer) -> Refusal | None:
     """Check 6: the payee is another account, of this partition, not closed, in the same currency."""
-    if request.payee == request.account_id:
-        return Refusal(Reason.SAME_ACCOUNT, f"payee: expected another account than {request.account_id}")
-    payee = book.accounts.get(request.payee)
+    payee_id = request.payee
+    if payee_id == request.account_id:
+        return Refusal(Reason.SAME_ACCOUNT, f"payee: expected another account than {payee_id}")
+    payee = book.accounts.get(payee_id)
     if payee is None:
-        owner = partition_of(request.payee.encode(), book.genesis.partitions)
+        owner = partition_of(payee_id.encode(), book.genesis.partitions)
         if owner == book.partition:
-            return Refusal(Reason.PAYEE_NOT_FOUND, f"payee: {request.payee} was never opened")
+            return Refusal(Reason.PAYEE_NOT_FOUND, f"payee: {payee_id} was never opened")
         return Refusal(
             Reason.PAYEE_ON_OTHER_PARTITION,
-            f"payee: {request.payee} belongs to partition {owner}, {request.account_id} to {book.partition}:"
+            f"payee: {payee_id} belongs to partition {owner}, {request.account_id} to {book.partition}:"
             " transfers between partitions are not possible yet",
         )
     if payee.status == "closed":
-        return Refusal(Reason.PAYEE_CLOSED, f"payee: {request.payee} is closed")
+        return Refusal(Reason.PAYEE_CLOSED, f"payee: {payee_id} is closed")
     if payee.currency != request.currency:
         return Refusal(
             Reason.PAYEE_CURRENCY_MISMATCH,
-            f"payee: {request.payee} is an account in {payee.currency}, found {request.currency}",
+            f"payee: {payee_id} is an account in {payee.currency}, found {request.currency}",
         )
     return None
 
@@ -115,17 +115,17 @@ def known_tier(tier: str, bundle: Bundle) -> Refusal | None:
 
 def representable(book: Book, legs: tuple[Leg, ...]) -> Refusal | None:
     """Check 8: every counter that *legs* add to stays below 2^62."""
-    added: dict[tuple[str, Literal["debit", "credit"]], int] = {}
+    reached: dict[tuple[str, Side], int] = {}
     for account_id, side, amount_minor, _ in legs:
         pair = (account_id, side)
-        added[pair] = added.get(pair, 0) + amount_minor
-    for (account_id, side), amount_minor in added.items():
-        if _posted(book, account_id, side) + amount_minor >= MAX_COUNTER:
+        before = reached[pair] if pair in reached else _posted(book, account_id, side)
+        reached[pair] = before + amount_minor
+        if before + amount_minor >= MAX_COUNTER:
             return Refusal(Reason.OVERFLOW, f"amount_minor: the {side}s of {account_id} would reach 2^62")
     return None
 
 
-def _posted(book: Book, account_id: str, side: Literal["debit", "credit"]) -> int:
+def _posted(book: Book, account_id: str, side: Side) -> int:
     system = account_id.startswith(SYSTEM_PREFIX)
     counters = book.system_accounts.get(account_id) if system else book.accounts[account_id]
     if counters is None:
@@ -133,9 +133,8 @@ def _posted(book: Book, account_id: str, side: Literal["debit", "credit"]) -> in
     return counters.debits_posted if side == "debit" else counters.credits_posted
 
 
-def funded(account: Account, needed_minor: int) -> Refusal | None:
-    """Check 8: *needed_minor*, the amount with its fees, is available."""
-    available = account.available_minor
+def funded(account: Account, available: int, needed_minor: int) -> Refusal | None:
+    """Check 8: *needed_minor*, the amount with its fees, is within what is *available* on *account*."""
     if needed_minor > available:
         return Refusal(
             Reason.INSUFFICIENT_FUNDS,

@@ -5,9 +5,9 @@ are not part of this version.
 """
 
 import hashlib
-from typing import NamedTuple
 
 import orjson
+from msgspec import Struct
 
 from engine.answers import write_answer, write_outcome, write_replay
 from engine.book import Book
@@ -30,7 +30,7 @@ from schemas.records import input_hash
 from schemas.requests import Decoded, Unreadable
 
 
-class Decision(NamedTuple):
+class Decision(Struct, frozen=True, gc=False):
     """The event that answers a record, and the bytes that its spans point to behind the record: outcome, explanation.
 
     ``defect`` is the unexpected exception behind an ``internal_error``: the shell counts it and alarms.

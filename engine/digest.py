@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, astuple
 
 from engine.book import Account, Book, SystemAccount
 from schemas.codec import canonical
@@ -50,7 +50,7 @@ def _account(account: Account) -> dict[str, object]:
             request_type: list(zip(used.days, used.sums_minor, used.counts, strict=True))
             for request_type, used in account.usage.items()
         },
-        "habits": account.habits and list(account.habits),
+        "habits": account.habits and astuple(account.habits),
         "hours": list(account.hours),
     }
 

@@ -2,14 +2,16 @@
 
 import hashlib
 import struct
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from schemas.bounds import DAY_MS
 
 _ENTRY: Final = struct.Struct(">QQ")
 
 
-class Lookalike(NamedTuple):
+class Lookalike(Struct, frozen=True, gc=False):
     """The latest accepted transfer of one payer, payee and amount: when it was decided, and by which event."""
 
     at: int
@@ -37,7 +39,8 @@ class RecentPayments:
         """Return the latest transfer under *digest* that is at most *window_ms* older than *at*."""
         today = at // DAY_MS
         for day in (today, today - 1):
-            entry = self.generations.get(day, {}).get(digest)
+            entries = self.generations.get(day)
+            entry = None if entries is None else entries.get(digest)
             if entry is not None:
                 found = Lookalike(*_ENTRY.unpack(entry))
                 return found if at - found.at <= window_ms else None

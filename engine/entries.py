@@ -46,6 +46,5 @@ def transfer_entry(
     payer: str, payee: str, amount_minor: int, fees_minor: Iterable[int], currency: str
 ) -> tuple[Leg, ...]:
     """Return the entry of a transfer with its fees, each fee with legs of its own."""
-    earned = fees_account(currency)
-    fees = [(payer, earned, fee_minor) for fee_minor in fees_minor]
+    fees = [(payer, fees_account(currency), fee_minor) for fee_minor in fees_minor]
     return entry([(payer, payee, amount_minor), *fees], currency)

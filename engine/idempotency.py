@@ -6,14 +6,16 @@ when ``at`` is more than W after the end of that hour: never earlier, so that no
 
 import hashlib
 import struct
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from schemas.bounds import HOUR_MS
 
 _ENTRY: Final = struct.Struct(">16sQ")
 
 
-class Remembered(NamedTuple):
+class Remembered(Struct, frozen=True, gc=False):
     """The answer that an earlier request of the same key got: its fingerprint and the seq of its event."""
 
     fingerprint: bytes
@@ -56,7 +58,7 @@ class Memory:
         if entries is None:
             entries = self.generations[hour] = {}
             self._oldest = hour if self._oldest is None else min(self._oldest, hour)
-        entries[digest] = _ENTRY.pack(*remembered)
+        entries[digest] = _ENTRY.pack(remembered.fingerprint, remembered.seq)
 
     def forget(self, at: int) -> None:
         """Drop the generations whose hour ended more than W before *at*."""

@@ -1,19 +1,18 @@
 """Limits of a tier on one request type in one currency: per transaction, and sum and count per UTC day of ``at``."""
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from engine.book import Account
 from engine.refusals import Refusal
 from schemas.bounds import DAY_MS
-from schemas.config import Limit, Tier
+from schemas.config import Limit, LimitedType, Tier
 from schemas.currencies import format_amount
 from schemas.reasons import Reason
-from schemas.requests import Deposit, Transfer, Withdraw
 
 Headroom = dict[str, str | int]
 
 
-class Standing(NamedTuple):
+class Standing(Struct, frozen=True, gc=False):
     """Where an account stands on a day with its limit for a request's type and currency, before the request."""
 
     limit: Limit
@@ -21,9 +20,8 @@ class Standing(NamedTuple):
     used_count: int
 
 
-def standing(account: Account, tier: Tier, request: Deposit | Withdraw | Transfer, at: int) -> Standing | None:
-    """Return where *account* stands with the limit that applies to *request*, or ``None`` where none does."""
-    request_type, currency = request.type, request.currency
+def standing(account: Account, tier: Tier, request_type: LimitedType, currency: str, at: int) -> Standing | None:
+    """Return where *account* stands with the limit on requests of a type and currency, or ``None`` without one."""
     for limit in tier.limits:
         if limit.type == request_type and limit.currency == currency:
             used = account.usage.get(request_type)
@@ -34,7 +32,7 @@ def standing(account: Account, tier: Tier, request: Deposit | Withdraw | Transfe
 
 def exceeded(now: Standing, amount_minor: int, currency: str) -> Refusal | None:
     """Return the first limit that *amount_minor* would exceed: per transaction, then the day's sum, then its count."""
-    limit, used_minor, used_count = now
+    limit, used_minor, used_count = now.limit, now.used_minor, now.used_count
     most_minor = limit.per_transaction_minor
     if most_minor is not None and amount_minor > most_minor:
         most = format_amount(most_minor, currency)
@@ -66,7 +64,7 @@ def headroom(now: Standing, consumed_minor: int) -> list[Headroom]:
     *consumed_minor* is the accepted amount, or 0 for a decline, which consumes nothing. ``remaining`` is 0 where a
     newer bundle set a limit below what was used.
     """
-    limit, used_minor, used_count = now
+    limit, used_minor, used_count = now.limit, now.used_minor, now.used_count
     found: list[Headroom] = []
     if (most_minor := limit.per_transaction_minor) is not None:
         found.append(_sum("per_transaction", consumed_minor, most_minor))

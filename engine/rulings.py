@@ -1,7 +1,8 @@
 """What ``decide`` found out about one request, before it is written as event, outcome and explanation."""
 
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from engine.duplicates import Lookalike
 from engine.limits import Standing
@@ -11,7 +12,7 @@ from schemas.events import AccountTerms, Leg, Payment, Profile, Usage
 from schemas.outcomes import Status
 
 
-class Effects(NamedTuple):
+class Effects(Struct, frozen=True, gc=False):
     """What an accepted request changes; each field is written in the event and applied by ``evolve``."""
 
     legs: tuple[Leg, ...] = ()
@@ -24,8 +25,7 @@ class Effects(NamedTuple):
 NO_EFFECTS: Final = Effects()
 
 
-@dataclass(slots=True, kw_only=True)
-class Findings:
+class Findings(Struct, gc=False):
     """What the checks saw on their way, up to the one that refused; mutable, filled by one decision."""
 
     tier: str | None = None
@@ -38,7 +38,7 @@ class Findings:
     score: Score | None = None
 
 
-class Ruling(NamedTuple):
+class Ruling(Struct, frozen=True, gc=False):
     """The decision about one request; ``original`` is the seq that a replay repeats or a conflict names."""
 
     status: Status

@@ -5,7 +5,9 @@ it. Integers only; logarithms are in units of 1/1024 (engine/fixed.py). The cons
 a simulated, labelled stream of card payments; ``bench/score_quality.py`` measures the separation on the odd ones.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from engine.book import Account, Habits
 from engine.fixed import ONE, decayed, log2
@@ -33,7 +35,7 @@ USUAL_SHARE: Final = 5
 """An hour of day near which at least a fifth of an account's payments were made does not surprise."""
 
 
-class Score(NamedTuple):
+class Score(Struct, frozen=True, gc=False):
     """The surprise of one payment, what explains it, and what the account's habits become with it."""
 
     total: int
@@ -51,8 +53,9 @@ def score(account: Account, amount_minor: int, at: int) -> Score:
     habits = account.habits
     if habits is None:
         return _first(amount_minor, log_amount, hour)
-    last_at, payments, log_mean, log_deviation, last_spent_minor, pace_mean, pace_deviation = habits
-    spent_minor = decayed(last_spent_minor, at - last_at, HALF_LIFE_MS) + amount_minor
+    payments, log_mean, log_deviation = habits.payments, habits.log_mean, habits.log_deviation
+    pace_mean, pace_deviation = habits.pace_mean, habits.pace_deviation
+    spent_minor = decayed(habits.spent_minor, at - habits.at, HALF_LIFE_MS) + amount_minor
     pace = log2(spent_minor)
     near, known = _nearby(account.hours, hour), len(account.hours)
     warmth = min(payments, WARM_COUNT)
@@ -93,7 +96,9 @@ def _first(amount_minor: int, log_amount: int, hour: int) -> Score:
 def _excess(value: int, mean: int, deviation: int, most: int, span: int) -> int:
     """Return 0 up to one deviation above the mean, *most* from *span* deviations further on, straight in between."""
     deviations = (value - mean) * ONE // max(deviation, LEAST_DEVIATION)
-    return max(0, min(most, most * (deviations - ONE) // (span * ONE)))
+    if deviations <= ONE:
+        return 0
+    return min(most, most * (deviations - ONE) // (span * ONE))
 
 
 def _nearby(hours: bytes, hour: int) -> int:
@@ -102,7 +107,8 @@ def _nearby(hours: bytes, hour: int) -> int:
 
 
 def _learned(habits: Habits, log_amount: int, spent_minor: int, pace: int, hour: int) -> Profile:
-    _, payments, log_mean, log_deviation, _, pace_mean, pace_deviation = habits
+    payments, log_mean, log_deviation = habits.payments, habits.log_mean, habits.log_deviation
+    pace_mean, pace_deviation = habits.pace_mean, habits.pace_deviation
     weight = min(payments + 1, MEMORY_COUNT)
     surprise, hurry = log_amount - log_mean, pace - pace_mean
     return Profile(

@@ -35,7 +35,7 @@ def _always(value: Any) -> Any:
     return msgspec.field(default_factory=lambda: value)
 
 
-class Journaled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Journaled(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """Base of what blocks hold: frozen, strict (no coercion) when decoded, unknown fields refused.
 
     Building one checks nothing: ``decide`` builds them from values that it computed or that a request was validated to

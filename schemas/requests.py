@@ -1,8 +1,9 @@
 """Transaction requests as upstream services send them (docs/requests.md), and their one decoder."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal
 
+from msgspec import Struct
 from pydantic import (
     ConfigDict,
     Field,
@@ -161,11 +162,17 @@ PLANNED_TYPES: Final = frozenset(
 """Types of the interface that this version refuses with ``unsupported_type``; the same id may be sent again later."""
 
 
-class Decoded(NamedTuple):
-    """A request that passed check 1, with the first 16 bytes of SHA-256 over its canonical value."""
+class Decoded(Struct, frozen=True, gc=False):
+    """A request that passed check 1, with the first 16 bytes of SHA-256 over its canonical value.
+
+    Its ids and type again, as of an :class:`Unreadable`: what is refused and what is decided are answered alike.
+    """
 
     request: Request
     fingerprint: bytes
+    request_id: str
+    account_id: str
+    type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +211,7 @@ def _parse(tree: dict[str, Any], text: bytes) -> Decoded | Unreadable:
         return _unreadable(tree, malformed(error), "malformed")
     if model is UpdateAccount and not UPDATE_FIELDS & tree.keys():
         return _unreadable(tree, Malformed("value", "one of " + ", ".join(sorted(UPDATE_FIELDS)), "none"), "malformed")
-    return Decoded(request, digest(text))
+    return Decoded(request, digest(text), tree["request_id"], tree["account_id"], request.type)
 
 
 def _of_no_known_type(tree: dict[str, Any]) -> Unreadable:

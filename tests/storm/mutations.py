@@ -145,15 +145,15 @@ MUTATIONS: Final = (
     Mutation(
         bug="fees need no funds",
         file="engine/business.py",
-        old="request.amount_minor + sum(fees)):",
-        new="request.amount_minor):",
+        old="amount_minor + sum(fees)):",
+        new="amount_minor):",
         tests=("tests/scenarios",),
     ),
     Mutation(
         bug="one transaction more than the daily count",
         file="engine/limits.py",
-        old="now.count + 1 > limit.daily_count",
-        new="now.count > limit.daily_count",
+        old="used_count + 1 > most_count",
+        new="used_count > most_count",
         tests=("tests/scenarios",),
     ),
     Mutation(
