@@ -1,10 +1,12 @@
 """``rebuild``: the ledger in PostgreSQL again from the journal, compared with the live one, then switched."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -12,6 +14,7 @@ from rich.progress import Progress as Bar
 
 from ledgerline.cli.shared import AsJson, Cell, echo, fail, kafka_address, postgres_dsn, print_json, run
 from ledgerline.errors import ConfigurationError, HaltedError
+from ledgerline.logs import configure_logs
 from ledgerline.settings import load_settings
 from sinks.postgres.compare import MAX_DIFFERENCES, Difference
 from sinks.postgres.errors import Deposed, PostgresRefused
@@ -41,6 +44,8 @@ def rebuild(
     Example: ledgerline rebuild
     """
     settings = load_settings()
+    configure_logs(settings.log_format)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # only what delays it
     kafka, dsn = kafka_address(settings), postgres_dsn(settings)
     try:
         with _watched() as progress:

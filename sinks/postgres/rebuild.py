@@ -41,7 +41,7 @@ MAX_ROUNDS: Final = 5
 """Comparisons while the live sink goes on; each has less to compare than the one before, unless that is very fast."""
 _NOT_CLOSER_S: Final = 20.0
 _LOOK_S: Final = 0.25
-_RETRY_S: Final = 1.0
+_RETRY_S: Final = 2.0
 _LOCK: Final = 0x6C64677265627569  # "ldgrebui": the advisory lock of the one rebuild in a database
 
 OnProgress = Callable[[str, int, int], None]

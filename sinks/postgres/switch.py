@@ -20,7 +20,7 @@ CLOSE_TIMEOUT: Final = "500ms"
 
 Below PostgreSQL's deadlock_timeout of 1 s: whoever waits for us while we wait for him is never the one who is ended.
 """
-_CLOSE_ATTEMPTS: Final = 10
+_CLOSE_ATTEMPTS: Final = 5
 _CLOSE_PAUSE_S: Final = (0.05, 0.3)
 _BUSY: Final = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError)
 

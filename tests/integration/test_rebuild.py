@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
+import orjson
 import pytest
 
 from ledgerline.verify import verify
@@ -254,6 +260,51 @@ async def test_a_row_that_is_changed_while_the_rebuild_compares_is_found_before_
     assert await schemas(here) == ["ledgerline", REBUILT]
 
 
+class Ran(NamedTuple):
+    code: int | None
+    out: str
+    err: str
+
+
+async def command(*arguments: str) -> Ran:
+    """``ledgerline *arguments`` in a process of its own, so that its logs are configured for it alone."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ledgerline.cli.app", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+async def test_the_command_tells_people_and_programs_how_it_ended(
+    here: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEDGERLINE_KAFKA", here.kafka)
+    monkeypatch.setenv("LEDGERLINE_POSTGRES", here.dsn)
+    monkeypatch.setenv("LEDGERLINE_PREFIX", here.prefix)
+    nothing = await command("rebuild")
+    assert nothing.code == 3
+    assert "no sink has ever written here" in nothing.err
+    async with streaming(here, tmp_path):
+        pass
+    async with session(here.dsn) as connection:
+        await connection.execute("UPDATE account_counters SET held = 7 WHERE account_key = 2")
+    refused = await command("rebuild")
+    assert refused.code == 1
+    assert "NOT SWITCHED: " in refused.out
+    assert "account_counters account_key 2\n  live     {" in refused.out
+    assert '"held":7' in refused.out.replace(" ", "")
+    assert "nothing was switched" in refused.err
+    plain = orjson.loads((await command("rebuild", "--json")).out)
+    assert plain["switched"] is False
+    (difference,) = plain["differences"]
+    assert (difference["live"]["held"], difference["rebuilt"]["held"]) == (7, 0)
+    done = await command("rebuild", "--accept-differences")
+    assert done.code == 0
+    assert "rebuilt: " in done.out
+    assert "DROP SCHEMA ledgerline_retired_" in done.out
+    assert (await command("balance", here.payer(0))).code == 0
+
+
 async def test_a_second_rebuild_at_the_same_time_is_refused(here: Ledger, tmp_path: Path) -> None:
     async with streaming(here, tmp_path):
         rebuilds = [asyncio.create_task(rebuild(here).run()) for _ in range(2)]
@@ -276,9 +327,12 @@ async def test_what_would_silently_go_on_with_the_old_rows_is_named_first(here: 
     assert (await rebuild(here).run()).retired is not None
 
 
-async def test_grants_that_were_added_by_hand_survive_the_switch(here: Ledger, tmp_path: Path) -> None:
+async def test_owners_and_grants_also_those_added_by_hand_survive_a_switch_by_a_login_that_is_no_superuser(
+    here: Ledger, tmp_path: Path
+) -> None:
     async with streaming(here, tmp_path):
         pass
+    name = f"operator_{secrets.token_hex(4)}"
     rights = (
         "SELECT c.relname, a.grantee::regrole::text, a.privilege_type, a.is_grantable FROM pg_class AS c,"
         " aclexplode(c.relacl) AS a WHERE c.relnamespace = 'ledgerline'::regnamespace UNION ALL "
@@ -294,9 +348,15 @@ async def test_grants_that_were_added_by_hand_survive_the_switch(here: Ledger, t
         await connection.execute("GRANT SELECT ON balances TO pg_monitor WITH GRANT OPTION")
         await connection.execute("GRANT SELECT (request_id, status) ON decisions TO PUBLIC")
         before, owned = await connection.fetch(rights), set(await connection.fetch(owners))
-        assert (await rebuild(here).run()).retired is not None
+        await connection.execute(
+            f"CREATE ROLE {name} LOGIN IN ROLE ledgerline_owner, ledgerline_writer, ledgerline_reader;"
+            f'GRANT CREATE ON DATABASE "{urlsplit(here.dsn).path[1:]}" TO {name}'
+        )
+        dsn = urlunsplit(urlsplit(here.dsn)._replace(netloc=f"{name}@"))
+        assert (await Rebuild(kafka=here.kafka, prefix=here.prefix, dsn=dsn).run()).retired is not None
         assert await connection.fetch(rights) == before
         assert set(await connection.fetch(owners)) == owned
+        await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 async def test_a_reader_in_a_transaction_delays_the_switch_and_others_keep_reading(
@@ -306,16 +366,21 @@ async def test_a_reader_in_a_transaction_delays_the_switch_and_others_keep_readi
         await slow.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         balance = "SELECT sum(balance_minor)::bigint FROM balances WHERE account_id = $1"
         before = await slow.fetchval(balance, here.payer(0))
-        running = asyncio.create_task(rebuild(here).run())
+        attempts: list[Switch] = []
 
-        async def waits() -> bool:
-            locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"
-            return bool(await other.fetchval(locks))
+        class Counting(Rebuild):
+            async def hold(self, switch: Switch) -> None:
+                attempts.append(switch)
+                await super().hold(switch)
 
-        assert await until(waits)
-        for _ in range(20):
+        running = asyncio.create_task(Counting(kafka=here.kafka, prefix=here.prefix, dsn=here.dsn).run())
+
+        async def has_given_up_once() -> bool:
             async with asyncio.timeout(2):
                 assert await other.fetchval(balance, here.payer(0)) is not None
+            return len(attempts) == 2 or running.done()
+
+        assert await until(has_given_up_once)
         await stream.ask(2)
         assert not running.done()
         assert await slow.fetchval(balance, here.payer(0)) == before
