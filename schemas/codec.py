@@ -6,7 +6,7 @@ integers that silently become floats. :func:`decode_object` refuses them.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Final, Literal, NoReturn
 
 import orjson
@@ -16,7 +16,9 @@ from pydantic_core import ErrorDetails, core_schema
 from schemas.bounds import MAX_DEPTH, MAX_REQUEST_BYTES, PATTERNS_IN_WORDS
 
 _SHOWN: Final = 80
-_TEXT_OR_BOOL: Final[frozenset[type[Any]]] = frozenset((str, bool))
+_SCALARS: Final[frozenset[type[Any]]] = frozenset((str, bool, int))
+_KINDS: Final[frozenset[type[Any]]] = _SCALARS | {dict, list}
+_CANONICAL_WITHIN_53_BITS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
 
@@ -84,9 +86,13 @@ def read_object(data: bytes, max_bytes: int) -> tuple[dict[str, Any], bytes]:
     if type(tree) is not dict:
         raise Malformed("value", "an object", shown(tree))
     escaped = b"\\" in data
-    if escaped or not _is_plain(tree, 1):
+    if escaped or not _is_plain(tree, 1):  # NUL needs an escape
         _refuse_unusual(tree, "", 1)
-    text = canonical(tree)
+    try:
+        text = orjson.dumps(tree, option=_CANONICAL_WITHIN_53_BITS)
+    except orjson.JSONEncodeError:
+        _refuse_unusual(tree, "", 1)  # at most 64 bits are allowed
+        text = canonical(tree)
     if escaped or data.count(b'"') != text.count(b'"'):
         _refuse_duplicate_keys(data)
     return tree, text
@@ -165,20 +171,15 @@ def _expectation(error: ErrorDetails) -> str:
 
 
 def _is_plain(tree: dict[str, Any] | list[Any], depth: int) -> bool:
-    """Return whether *tree* holds only what this format allows, NUL aside (it needs an escape): one quick pass."""
+    """Return whether *tree* holds only what this format allows, but for NUL and large integers: one quick pass."""
     if depth > MAX_DEPTH:
         return False
-    items: Iterable[Any] = tree.values() if type(tree) is dict else tree
-    for item in items:
-        kind: type[Any] = type(item)
-        if kind in _TEXT_OR_BOOL:
-            continue
-        if kind is int:
-            if not _INT64_MIN <= item <= _INT64_MAX:
-                return False
-        elif (kind is not dict and kind is not list) or not _is_plain(item, depth + 1):
-            return False
-    return True
+    items: Collection[Any] = tree.values() if type(tree) is dict else tree
+    if _SCALARS.issuperset(map(type, items)):
+        return True
+    return _KINDS.issuperset(map(type, items)) and all(
+        _is_plain(item, depth + 1) for item in items if type(item) not in _SCALARS
+    )
 
 
 def _refuse_unusual(tree: dict[str, Any] | list[Any], path: str, depth: int) -> None:

@@ -117,13 +117,14 @@ class Decider:
             if block.full:
                 break
             at = max(book.at, record.timestamp_ms)
-            framed = frame(RawRecord(record.key, record.headers, record.value))
+            raw = RawRecord(record.key, record.headers, record.value)
+            framed = frame(raw)
             try:
                 if pending:
                     self._pick_up(block, pending, name, record, at)
                     pending = []
                 if name == "requests":
-                    await self._request(block, record, framed, at)
+                    await self._request(block, record, raw, framed, at)
                 else:
                     self._transfer(block, record, framed, at)
             except (Halt, JournalHalt):
@@ -136,9 +137,9 @@ class Decider:
                 await asyncio.sleep(0)
         return block, count
 
-    async def _request(self, block: Block, record: Record, framed: bytes, at: int) -> None:
+    async def _request(self, block: Block, record: Record, raw: RawRecord, framed: bytes, at: int) -> None:
         book = self._book
-        intake = read_intake(RawRecord(record.key, record.headers, record.value), framed, record.offset)
+        intake = read_intake(raw, framed, record.offset)
         evidence = NO_EVIDENCE
         wanted = needs(book, intake)
         if wanted is not None:
@@ -222,5 +223,6 @@ def outcome_record(
         headers.append(("request_id", event.request_id.encode()))
     if correlation is not None:
         headers.append(("correlation-id", correlation))
-    headers += (("seq", b"%d" % seq), ("input", b"%b-%d-%d" % (topic.encode(), partition, event.offset)))
+    headers.append(("seq", b"%d" % seq))
+    headers.append(("input", f"{topic}-{partition}-{event.offset}".encode()))
     return Outgoing(event.account_id.encode() if event.account_id is not None else key, body, headers)
