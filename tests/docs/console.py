@@ -35,6 +35,8 @@ from typing import Final
 
 import psutil
 
+from ledgerline.stack.postgres import psql
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 BLOCK: Final = re.compile(
     r"^(?:<!-- (?P<kind>test|not run): (?P<said>[^\n]+?) -->\n)?```console\n(?P<lines>.*?)^```$",
@@ -42,6 +44,7 @@ BLOCK: Final = re.compile(
 )
 ADDRESS: Final = re.compile(r"127\.0\.0\.1:94\d\d\b")
 END_JOBS: Final = "for job in $(jobs -pr); do kill $job; wait $job; done"
+POSTGRES_TOOLS: Final = ("pg_dump", "pg_restore", "psql")
 OWN_SETTINGS: Final = ("LEDGERLINE_", "PYTHONPATH", "VIRTUAL_ENV")
 """What the caller's environment may hold of these would change what the page says."""
 
@@ -147,12 +150,18 @@ def clean_copy() -> Iterator[Path]:
 
 
 def environment_in(copy: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which ``ledgerline`` and ``python`` are those of this test run, working on *copy*."""
+    """An environment in which ``ledgerline`` and ``python`` are those of this test run, working on *copy*.
+
+    So are PostgreSQL's tools: pg_dump refuses a newer server than itself.
+    """
     shims = copy.parent / "bin"
     shims.mkdir(exist_ok=True)
-    for name, arguments in (("ledgerline", "-m ledgerline.cli.app"), ("python", ""), ("python3", "")):
+    commands_of = {"ledgerline": f'"{sys.executable}" -m ledgerline.cli.app'}
+    commands_of |= dict.fromkeys(("python", "python3"), f'"{sys.executable}"')
+    commands_of |= {name: f'"{psql().with_name(name)}"' for name in POSTGRES_TOOLS}
+    for name, command in commands_of.items():
         shim = shims / name
-        shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+        shim.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         shim.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN_SETTINGS)}
     return {**kept, "PATH": f"{shims}:{kept['PATH']}", "PYTHONPATH": str(copy), **settings}
