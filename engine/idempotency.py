@@ -24,7 +24,7 @@ class Remembered(Struct, frozen=True, gc=False):
 
 def key_digest(account_id: str, request_id: str) -> bytes:
     """Return the key of a request: the first 16 bytes of SHA-256(account_id ‖ 0x00 ‖ request_id)."""
-    return hashlib.sha256(b"%b\0%b" % (account_id.encode(), request_id.encode())).digest()[:16]
+    return hashlib.sha256(f"{account_id}\0{request_id}".encode()).digest()[:16]
 
 
 class Memory:

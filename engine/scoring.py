@@ -103,7 +103,8 @@ def _excess(value: int, mean: int, deviation: int, most: int, span: int) -> int:
 
 def _nearby(hours: bytes, hour: int) -> int:
     """Return how many of *hours* are within one hour of *hour*, around the clock."""
-    return hours.count(hour) + hours.count((hour + 1) % 24) + hours.count((hour - 1) % 24)
+    count = hours.count
+    return count(hour) + count((hour + 1) % 24) + count((hour - 1) % 24)
 
 
 def _learned(habits: Habits, log_amount: int, spent_minor: int, pace: int, hour: int) -> Profile:
