@@ -157,7 +157,8 @@ class Producer:
         """
         self._dead = True
         for limit in self._limits:  # aiokafka never tells them
-            limit.reschedule(0)
+            if not limit.expired():
+                limit.reschedule(0)
         producer, deadline = self._producer, time.monotonic() + timeout_s
         producer._closed = True  # noqa: SLF001  # or its destructor complains
         task = producer._sender.sender_task  # noqa: SLF001  # nothing public stops it
