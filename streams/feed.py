@@ -14,6 +14,10 @@ from streams.kafka import FETCH_WAIT_MS, Consumer, Isolation, OffsetOutOfRange, 
 
 FETCH_EVERYTHING: Final = 100_000
 
+PACE_S: Final = 0.005
+"""At least this long between two looks: so what all partitions wait for comes together, their blocks travel to the
+journal in one request, and their outcomes in another. These requests, not decisions, are what small blocks cost."""
+
 
 class Heard(NamedTuple):
     """What one look at a place brought, and where the reading stands there."""
@@ -35,7 +39,7 @@ class Taker(Protocol):
         """Whether more of *place* may be read now."""
 
     def hear(self, place: Partition, heard: Heard) -> None:
-        """Called after every look at *place*, also if it brought no records."""
+        """Called after every look that brought records of *place*, and about every 0.1 s if none does."""
 
     def fail(self, error: Exception) -> None:
         """Nothing more comes, because of *error* (KafkaFailure, or a defect): all its places were removed."""
@@ -56,6 +60,7 @@ class Feed:
         self._reading: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._room = asyncio.Event()
+        self._looked_at = self._told_at = 0.0  # by the loop's clock: the last look, the last that told everybody
 
     async def add(self, taker: Taker, offsets: Mapping[Partition, int]) -> None:
         """Read the places *offsets* for *taker*. Raises KafkaFailure."""
@@ -91,6 +96,7 @@ class Feed:
                 consumer.assign(self._takers)
                 for place in self._takers:
                     consumer.seek(place, self._next[place])
+                self._told_at = 0.0
                 self._reading = asyncio.create_task(self._read(consumer), name="inputs")
             else:
                 self._consumer = None
@@ -128,20 +134,27 @@ class Feed:
             await self._room.wait()
             return
         found: Mapping[Partition, list[Record]] = {}
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(self._looked_at + PACE_S - clock())  # at once where that is past
         try:
             found = await consumer.poll(*wanted, timeout_ms=FETCH_WAIT_MS)
         except OffsetOutOfRange as error:
             if not error.places:
                 raise
             self._fail_lost(error)
-        for place, taker in self._takers.items():
-            records, stable_end = found.get(place, []), consumer.last_stable_offset(place)
-            if records or self._next[place] < (stable_end or 0):  # else there is nothing to pass, not even a marker
-                self._next[place] = await consumer.position(place)
-            heard = Heard(
-                records, self._next[place], stable_end, consumer.high_water(place), consumer.last_answer_ms(place)
-            )
-            taker.hear(place, heard)
+        self._looked_at = clock()
+        everybody = self._looked_at - self._told_at >= FETCH_WAIT_MS / 1000
+        if everybody:
+            self._told_at = self._looked_at
+        for place in self._takers if everybody else found:
+            await self._tell(consumer, place, found.get(place, []))
+
+    async def _tell(self, consumer: Consumer, place: Partition, records: list[Record]) -> None:
+        stable_end = consumer.last_stable_offset(place)
+        if records or self._next[place] < (stable_end or 0):  # else there is nothing to pass, not even a marker
+            self._next[place] = await consumer.position(place)
+        ends = stable_end, consumer.high_water(place)
+        self._takers[place].hear(place, Heard(records, self._next[place], *ends, consumer.last_answer_ms(place)))
 
     def _fail_lost(self, error: OffsetOutOfRange) -> None:
         """Their takers get nothing more; the places leave the consumer with the next change."""
