@@ -117,9 +117,9 @@ def _position(account: Account, effects: Effects) -> tuple[int, int]:
     terms = effects.account
     floor_minor = account.floor_minor if terms is None else terms.floor_minor
     ceiling_minor = account.ceiling_minor if terms is None else terms.ceiling_minor
-    moved = 0
+    moved, own_id = 0, account.account_id
     for account_id, side, amount_minor, _ in effects.legs:
-        if account_id == account.account_id:
+        if account_id == own_id:
             moved += amount_minor if side == "credit" else -amount_minor
     balance_minor = account.balance_minor + (moved if account.normal_side == "credit" else -moved)
     available = available_minor(account, floor_minor, ceiling_minor) + moved

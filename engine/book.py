@@ -153,12 +153,13 @@ class Book:
     """
 
     __slots__ = (
-        "accounts", "at", "config_offset", "genesis", "horizon_days", "memory", "next_offset", "payments", "ruleset",
-        "seq", "system_accounts", "versions",
+        "accounts", "at", "config_offset", "genesis", "horizon_days", "memory", "next_offset", "partition", "payments",
+        "ruleset", "seq", "system_accounts", "versions",
     )  # fmt: skip
 
     def __init__(self, genesis: Genesis) -> None:
         self.genesis = genesis
+        self.partition = genesis.partition
         self.horizon_days = -(-genesis.ring_horizon_s // 86_400)  # usage is kept per day: whole days, rounded up
         self.seq = 0
         self.at = genesis.at
@@ -178,8 +179,3 @@ class Book:
     def from_genesis(cls, genesis: Genesis) -> "Book":
         """Return the book before the first event of the journal that *genesis* begins."""
         return cls(genesis)
-
-    @property
-    def partition(self) -> int:
-        """The partition whose book this is."""
-        return self.genesis.partition

@@ -1,7 +1,6 @@
 """The checks of docs/design.md §6 that need only the book: each returns why a request is refused, or ``None``."""
 
 from engine.book import Account, Book, available_minor
-from engine.intake import Intake
 from engine.refusals import Refusal
 from schemas.bounds import CLOCK_SKEW_MS, MAX_COUNTER, SYSTEM_PREFIX
 from schemas.config import Bundle
@@ -9,18 +8,17 @@ from schemas.currencies import format_amount
 from schemas.events import Leg, Side
 from schemas.reasons import Reason
 from schemas.records import partition_of
-from schemas.requests import Deposit, Request, Transfer, Withdraw
+from schemas.requests import Deposit, Transfer, Withdraw
 from schemas.times import format_time
 
 Money = Deposit | Withdraw | Transfer
 
 
-def owned(book: Book, intake: Intake, request: Request) -> Refusal | None:
+def owned(book: Book, record_key: bytes | None, account_id: str) -> Refusal | None:
     """Check 2: the record's key is the account, and the account belongs to this partition."""
-    account_id = request.account_id
     key = account_id.encode()
-    if intake.key != key:
-        found = "null" if intake.key is None else intake.key.decode("utf-8", "backslashreplace")
+    if record_key != key:
+        found = "null" if record_key is None else record_key.decode("utf-8", "backslashreplace")
         return Refusal(Reason.WRONG_KEY, f"record key: expected the account_id {account_id}, found {found}")
     if account_id in book.accounts:  # it was opened here
         return None
@@ -33,19 +31,19 @@ def owned(book: Book, intake: Intake, request: Request) -> Refusal | None:
     return None
 
 
-def too_early(request: Request, at: int) -> Refusal | None:
+def too_early(requested_at: int, at: int) -> Refusal | None:
     """Check 4, before the look-up: the request was not made more than a minute after *at*."""
-    if request.requested_at > at + CLOCK_SKEW_MS:
-        latest, found = format_time(at + CLOCK_SKEW_MS), format_time(request.requested_at)
+    if requested_at > at + CLOCK_SKEW_MS:
+        latest, found = format_time(at + CLOCK_SKEW_MS), format_time(requested_at)
         return Refusal(Reason.FROM_THE_FUTURE, f"requested_at: expected at most {latest}, found {found}")
     return None
 
 
-def too_late(book: Book, request: Request, at: int) -> Refusal | None:
+def too_late(book: Book, requested_at: int, at: int) -> Refusal | None:
     """Check 4, when nothing was found: the request is young enough that its answer would still be remembered."""
     earliest = at - book.memory.retry_window_ms
-    if request.requested_at < earliest:
-        found = format_time(request.requested_at)
+    if requested_at < earliest:
+        found = format_time(requested_at)
         return Refusal(Reason.TOO_OLD, f"requested_at: expected at least {format_time(earliest)}, found {found}")
     return None
 

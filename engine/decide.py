@@ -121,16 +121,16 @@ def _gate(book: Book, intake: Intake, evidence: Evidence, at: int) -> Ruling | N
     if isinstance(content, Unreadable):
         return rejected(Refusal(Reason(content.reason), str(content.problem)))
     request = content.request
-    refusal = owned(book, intake, request) or too_early(request, at)
+    refusal = owned(book, intake.key, content.account_id) or too_early(request.requested_at, at)
     if refusal is not None:
         return rejected(refusal)
     assert intake.digest is not None, "intake: a readable request has a digest"
     remembered = book.memory.find(intake.digest, at)
     if remembered is None:
-        refusal = too_late(book, request, at)
+        refusal = too_late(book, request.requested_at, at)
         return None if refusal is None else rejected(refusal)
     if remembered.fingerprint != content.fingerprint:
-        return _conflict(book, request.request_id, remembered)
+        return _conflict(book, content.request_id, remembered)
     return _replay(remembered, evidence)
 
 

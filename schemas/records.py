@@ -24,11 +24,12 @@ def frame(record: RawRecord) -> bytes:
 
     Each part has a big-endian u32 length in front, 0xFFFFFFFF for null. Byte-exact inverse: :func:`unframe`.
     """
-    parts = [_part(record.key), _U32.pack(len(record.headers))]
-    for name, value in record.headers:
+    key, headers, value = record
+    parts = [_part(key), _U32.pack(len(headers))]
+    for name, content in headers:
         parts.append(_part(name.encode("utf-8", "surrogateescape")))
-        parts.append(_part(value))
-    parts.append(_part(record.value))
+        parts.append(_part(content))
+    parts.append(_part(value))
     return b"".join(parts)
 
 
