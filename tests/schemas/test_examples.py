@@ -27,6 +27,8 @@ def test_every_request_decodes_with_all_that_it_says(path: Path) -> None:
     tree = orjson.loads(value)
     assert decoded.request.type == path.name.split(".")[1].split("-")[0] == tree["type"]
     assert decoded.request.model_fields_set == tree.keys()
+    ids = (decoded.request_id, decoded.account_id, decoded.type)
+    assert ids == (tree["request_id"], tree["account_id"], tree["type"])
 
 
 def test_there_is_an_example_of_every_request_type() -> None:
