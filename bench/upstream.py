@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Final, Literal
 
 import asyncpg
+import uvloop
 
 from bench.payments import PARTITIONS, Accounts, Payments, fundings, now_ms, openings
 from ledgerline.demo.sender import Sender
@@ -155,4 +156,4 @@ async def _paced(order: Order, payments: Payments) -> Sending:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(asyncio.run(main(Order(**json.loads(sys.argv[1])))))))
+    print(json.dumps(asdict(uvloop.run(main(Order(**json.loads(sys.argv[1])))))))
