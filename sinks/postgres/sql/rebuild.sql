@@ -53,6 +53,16 @@ SELECT format('view %s', w.ev_class::regclass)
   JOIN pg_class AS c ON c.oid = d.refobjid AND d.refclassid = 'pg_class'::regclass
  WHERE c.relnamespace = to_regnamespace(quote_ident($1)) AND v.relnamespace <> c.relnamespace
 UNION
+SELECT format('function %s', f.oid::regprocedure)
+  FROM pg_depend AS d
+  JOIN pg_proc AS f ON f.oid = d.objid AND d.classid = 'pg_proc'::regclass
+  JOIN pg_class AS c ON c.oid = d.refobjid AND d.refclassid = 'pg_class'::regclass
+ WHERE c.relnamespace = to_regnamespace(quote_ident($1))
+UNION
+SELECT format('policy %I on %s', p.polname, p.polrelid::regclass)
+  FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid
+ WHERE c.relnamespace = to_regnamespace(quote_ident($1))
+UNION
 SELECT format('foreign key %I of %s', k.conname, k.conrelid::regclass)
   FROM pg_constraint AS k
   JOIN pg_class AS c ON c.oid = k.confrelid
@@ -64,6 +74,10 @@ SELECT format('publication %I of %s', p.pubname, r.prrelid::regclass)
   JOIN pg_publication AS p ON p.oid = r.prpubid
   JOIN pg_class AS c ON c.oid = r.prrelid
  WHERE c.relnamespace = to_regnamespace(quote_ident($1))
+UNION
+SELECT format('publication %I of schema %I', p.pubname, $1::text)
+  FROM pg_publication_namespace AS r JOIN pg_publication AS p ON p.oid = r.pnpubid
+ WHERE r.pnnspid = to_regnamespace(quote_ident($1))
 ORDER BY name;
 
 -- name: lost_grants
