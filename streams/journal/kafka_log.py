@@ -26,8 +26,9 @@ APPEND_TIMEOUT_S: Final = 10.0
 class KafkaLog:
     """``streams.journal.log.Log`` on Kafka.
 
-    Clients are opened when first needed; the appending one never outlives an error. Several logs of one process may
-    share it: then an error of one makes the others' appends in flight unknown, too.
+    Clients are opened when first needed; the appending one never outlives an error. The logs of one process may share
+    it. Then the error of one makes the others' appends in flight unknown, too; so from there on it appends through a
+    producer of its own, until that works: a partition without a leader troubles the others once.
 
     Reads are not ``read_committed``: the journal knows no transactions; control markers, should there be any, are gaps.
     """
@@ -35,10 +36,11 @@ class KafkaLog:
     def __init__(
         self, bootstrap: str, partition: Partition, client_id: str, shared: SharedProducer | None = None
     ) -> None:
-        """Append through *shared*, which its owner closes, or through a producer of its own."""
+        """Append through *shared*, which whoever made it closes, or through a producer of its own."""
         self._bootstrap, self._partition, self._client_id = bootstrap, partition, client_id
-        self._producer = shared or SharedProducer(bootstrap, client_id)
-        self._own = shared is None
+        self._shared = shared
+        self._own = SharedProducer(bootstrap, client_id)
+        self._apart = shared is None  # append through our own producer
         self._consumer: Consumer | None = None
         self._cursor = -1  # where the consumer stands, -1 if it must seek
         self._link: tuple[object, object] | None = None
@@ -92,25 +94,28 @@ class KafkaLog:
 
     async def append(self, headers: Headers, value: bytes) -> int:
         """See ``Log``."""
+        producers = self._own if self._apart or self._shared is None else self._shared
         producer: Producer | None = None
         try:
-            producer = await self._producer.usable()
+            producer = await producers.usable()
             got = await producer.send(self._partition, Outgoing(None, value, headers), APPEND_TIMEOUT_S)
         except KafkaFailure as error:
-            await self._end_producer(producer)
+            await self._end(producers, producer)
             raise AppendUnknown(f"{self.where}: {error}") from error
         except asyncio.CancelledError:
-            await self._end_producer(producer)
+            await self._end(producers, producer)
             raise
         if got.offset < 0:  # a re-sent request that the broker knew already, without remembering where it lies
-            await self._end_producer(producer)
+            await self._end(producers, producer)
             raise AppendUnknown(f"{self.where}: the broker acknowledged a record without its offset")
+        if self._apart and self._shared is not None:
+            self._apart = False
+            await asyncio.shield(self._own.close())
         return got.offset
 
     async def close(self) -> None:
         """See ``Log``. Nothing may be under way."""
-        if self._own:
-            await asyncio.shield(self._producer.close())
+        await asyncio.shield(self._own.close())
         await self._drop_consumer()
 
     async def __aenter__(self) -> Self:
@@ -133,10 +138,11 @@ class KafkaLog:
         await self._drop_consumer()
         return LogUnavailable(f"{self.where}: {error}")
 
-    async def _end_producer(self, producer: Producer | None) -> None:
+    async def _end(self, producers: SharedProducer, producer: Producer | None) -> None:
         """It is ended even if the caller is cancelled meanwhile, as when its partition is revoked in a re-take."""
+        self._apart = True
         if producer is not None:
-            await asyncio.shield(self._producer.replace(producer))
+            await asyncio.shield(producers.replace(producer))
 
     async def _drop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None
