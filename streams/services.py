@@ -43,7 +43,7 @@ class Services:
     """Of this worker, in its leases: for people."""
     ledger_id: str
     open_log: Callable[[int], Log]
-    """A client of its own for the journal of a partition."""
+    """The journal of a partition, with a reading client of its own."""
     open_inputs: Callable[[int], Inputs]
     publisher: Publisher
     replies: ReplySink

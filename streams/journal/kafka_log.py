@@ -1,4 +1,4 @@
-"""The journal port on a real broker: one partition, one producer for appending, one consumer for reading."""
+"""The journal port on a real broker: one partition, a producer that logs may share, a consumer of its own."""
 
 from __future__ import annotations
 
