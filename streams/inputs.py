@@ -127,6 +127,7 @@ class KafkaInputs:
         self._heads = Heads()
         self._news = asyncio.Event()  # something may be taken, or reading has failed
         self._failure: Exception | None = None
+        self._answered_ms: dict[Partition, int] = {}  # when a broker last answered a fetch
         self._silent: dict[Partition, str] = {}
         self._behind = 0  # records of requests at the broker that were not fetched yet, as of the last fetch
         self._started_ms = 0
@@ -134,7 +135,7 @@ class KafkaInputs:
     async def start(self, next_offsets: Mapping[str, int]) -> None:
         """See ``Inputs``."""
         await self.close()
-        self._heads, self._failure, self._behind = Heads(), None, 0
+        self._heads, self._failure, self._behind, self._answered_ms = Heads(), None, 0, {}
         await self._check_retained(next_offsets)
         self._started_ms = _now_ms()
         await self._feed.add(self, {place: next_offsets[name] for name, place in self._places.items()})
@@ -180,18 +181,21 @@ class KafkaInputs:
         return self._heads.room(self._names[place])
 
     def hear(self, place: Partition, heard: Heard) -> None:
-        """See ``Taker``."""
+        """See ``Taker``. What is unknown since the feed began to read again, as when another came, stands as it was."""
         name, heads = self._names[place], self._heads
         if heard.records:
             heads.add(name, heard.records)
+        if heard.answered_ms is not None:
+            self._answered_ms[place] = heard.answered_ms
         self._silent.pop(place, None)
         if heads.empty(name):
-            heads.ended(name, heard.stable_end is not None and heard.position >= heard.stable_end)
-            silent_s = (_now_ms() - (heard.answered_ms or self._started_ms)) / 1000
+            if heard.stable_end is not None:
+                heads.ended(name, heard.position >= heard.stable_end)
+            silent_s = (_now_ms() - self._answered_ms.get(place, self._started_ms)) / 1000
             if silent_s > SILENT_AFTER_S:
                 self._silent[place] = f"{place}: expected an answer to a fetch, got none for {silent_s:.0f} s"
-        if name == "requests":
-            self._behind = max(0, (heard.end or 0) - heard.position)
+        if name == "requests" and heard.end is not None:
+            self._behind = max(0, heard.end - heard.position)
         if heads.waiting():
             self._news.set()
 

@@ -123,6 +123,20 @@ async def test_an_input_of_which_nothing_is_heard_is_in_trouble_until_it_answers
     assert trouble(started_ms=now_ms - 60_000, answered_ms=now_ms) == ""
 
 
+async def test_a_feed_that_begins_to_read_again_takes_nothing_back() -> None:
+    """Else whenever another partition came or went, all that are idle would be in trouble until the next answer."""
+    inputs, began_again = reader(), Heard([], 0, stable_end=None, end=None, answered_ms=None)
+    inputs._started_ms = int(time.time() * 1000) - 60_000
+    inputs.hear(TRANSFERS, heard(answered_ms=int(time.time() * 1000)))
+    inputs.hear(REQUESTS, Heard([], 0, stable_end=0, end=7, answered_ms=int(time.time() * 1000)))
+    inputs.hear(TRANSFERS, began_again)
+    inputs.hear(REQUESTS, began_again)
+    assert inputs.trouble is None
+    assert inputs.lag().records == 7
+    inputs.hear(REQUESTS, heard(*records("requests", 1)))
+    assert len(await inputs.take(10, wait_ms=0)) == 1  # transfers were at their end, and nothing says otherwise
+
+
 async def test_records_end_the_waiting_of_whoever_wants_some() -> None:
     inputs = reader()
     waiting = asyncio.create_task(inputs.take(10, wait_ms=60_000))
