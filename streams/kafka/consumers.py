@@ -17,6 +17,7 @@ from streams.kafka.common import (
     FETCH_WAIT_MS,
     REQUEST_TIMEOUT_MS,
     Isolation,
+    KafkaFailure,
     Partition,
     Record,
     failures,
@@ -76,10 +77,14 @@ class Consumer:
         self, *partitions: Partition, timeout_ms: int, max_records: int | None = None
     ) -> dict[Partition, list[Record]]:
         """Records of *partitions* (none named: of all), waiting up to *timeout_ms*. Raises OffsetOutOfRange."""
-        with failures(f"read {', '.join(map(str, partitions)) or 'the assigned partitions'}"):
+        what = ", ".join(map(str, partitions)) or "the assigned partitions"
+        with failures(f"read {what}"):
             got = await self._consumer.getmany(
                 *map(topic_partition, partitions), timeout_ms=timeout_ms, max_records=max_records
             )
+        fetching = self._consumer._fetcher.error_future  # noqa: SLF001  # `getmany` would find nothing, for ever
+        if not got and fetching.done():
+            raise KafkaFailure(f"read {what}: the client has stopped fetching: {fetching!r}")
         return {Partition(*tp): [record(r) for r in records] for tp, records in got.items()}
 
     async def position(self, partition: Partition) -> int:
