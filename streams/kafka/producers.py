@@ -37,6 +37,7 @@ class Producer:
         self._producer = producer
         self._dead = False
         self._limits: set[asyncio.Timeout] = set()  # of the sends under way
+        self._requests: set[asyncio.Task[None]] = set()  # under way, at most one for each broker
 
     @classmethod
     async def idempotent(cls, bootstrap: str, client_id: str) -> Self:
@@ -62,6 +63,7 @@ class Producer:
             **more,
         )
         self = cls(producer)
+        self._note_requests()
         try:
             with failures(f"connect a producer to {bootstrap}"):
                 await asyncio.wait_for(producer.start(), REQUEST_TIMEOUT_MS / 1000)
@@ -69,6 +71,21 @@ class Producer:
             await self.kill()
             raise
         return self
+
+    def _note_requests(self) -> None:
+        """Know the tasks that wait for brokers: the sender task, when it is cancelled, leaves all but one running."""
+        sender = self._producer._sender  # noqa: SLF001  # nothing public shows them
+        request = sender._send_produce_req  # noqa: SLF001  # as above
+
+        async def noted(*to: Any) -> None:
+            task: Any = asyncio.current_task()
+            self._requests.add(task)
+            try:
+                await request(*to)
+            finally:
+                self._requests.discard(task)
+
+        sender._send_produce_req = noted  # noqa: SLF001  # as above
 
     @property
     def dead(self) -> bool:
@@ -149,9 +166,10 @@ class Producer:
         """End the client without waiting for what is under way; afterwards nothing of it can be appended *by us*.
 
         aiokafka's ``stop()`` waits for a batch that never expires, and when it is given up the sender task goes on and
-        may append minutes later. So: 1. cancel that task, 2. close the connections (which fails the request it waits
-        for), until it has ended; 3. close what it opened meanwhile; 4. check. A request that has already left may still
-        reach the broker. Sends under way fail at once.
+        may append minutes later. So: 1. cancel that task and those of its requests, which may still be connecting,
+        2. close the connections (which fails the requests they wait for), until they have ended; 3. close what they
+        opened meanwhile; 4. check. A request that has already left may still reach the broker. Sends under way fail at
+        once.
 
         Raises: ClientLeak if something is left after *timeout_s*: the process must exit.
         """
@@ -161,18 +179,23 @@ class Producer:
                 limit.reschedule(0)
         producer, deadline = self._producer, time.monotonic() + timeout_s
         producer._closed = True  # noqa: SLF001  # or its destructor complains
-        task = producer._sender.sender_task  # noqa: SLF001  # nothing public stops it
-        while task is not None and not task.done() and time.monotonic() < deadline:
-            task.cancel()
+        sender = producer._sender.sender_task  # noqa: SLF001  # nothing public stops it
+        while (running := self._running(sender)) and time.monotonic() < deadline:
+            for task in running:
+                task.cancel()
             await self._drop_connections(deadline)
-            await asyncio.wait([task], timeout=0.1)
+            await asyncio.wait(running, timeout=0.1)
         await self._drop_connections(deadline)
         alive = [c for c in producer.client._conns.values() if c.connected()]  # noqa: SLF001  # nor shows them
-        if alive or (task is not None and not task.done()):
+        if alive or running:
             raise ClientLeak(
-                f"a producer is not closed after {timeout_s} s: {len(alive)} open connection(s), sender "
-                f"{'running' if task is not None and not task.done() else 'ended'}; the process must end"
+                f"a producer is not closed after {timeout_s} s: {len(alive)} open connection(s), {len(running)} "
+                "running task(s); the process must end"
             )
+
+    def _running(self, sender: asyncio.Task[None] | None) -> set[asyncio.Task[None]]:
+        tasks = self._requests if sender is None else {sender, *self._requests}
+        return {task for task in tasks if not task.done()}
 
     async def _drop_connections(self, deadline: float) -> None:
         with contextlib.suppress(TimeoutError, OSError, aiokafka.errors.KafkaError):

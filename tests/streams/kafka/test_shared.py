@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiokafka
+import aiokafka.errors
 import pytest
+from aiokafka.producer.message_accumulator import MessageAccumulator
+from aiokafka.producer.sender import Sender
+from aiokafka.producer.transaction_manager import TransactionManager
 
 from streams.kafka import KafkaFailure, Outgoing, Partition, Producer, SharedProducer
 from tests.streams.world import until
@@ -30,6 +35,65 @@ class Silent:
 
     async def close(self) -> None:
         """Its connections are gone."""
+
+
+class Unconnected:
+    """An aiokafka producer, its sender real, with a broker for each partition; connecting to them takes long."""
+
+    def __init__(self) -> None:
+        self.client = self.cluster = self
+        self.connected, self.connecting, self.sent = asyncio.Event(), 0, 0
+        self._closed = False
+        self._conns: dict[str, object] = {}
+        ids = TransactionManager(None, 1_000)
+        ids.set_pid_and_epoch(1, 0)
+        self._waiting = MessageAccumulator(self, 1_000_000, 0, 15, txn_manager=ids)
+        self._sender = Sender(
+            self,
+            acks=-1,
+            txn_manager=ids,
+            message_accumulator=self._waiting,
+            retry_backoff_ms=10,
+            request_timeout_ms=15_000,
+        )
+
+    async def send_and_wait(self, topic: str, value: bytes, *, partition: int, **_: object) -> None:
+        place = aiokafka.TopicPartition(topic, partition)
+        await (await self._waiting.add_message(place, None, value, 15))
+
+    @staticmethod
+    def leader_for_partition(place: aiokafka.TopicPartition) -> int:
+        return int(place.partition)
+
+    async def send(self, *_: object) -> None:
+        self.connecting += 1
+        await self.connected.wait()
+        self.sent += 1
+        raise aiokafka.errors.KafkaConnectionError
+
+    def force_metadata_update(self) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+    async def close(self) -> None:
+        """There are no connections yet."""
+
+
+async def test_a_killed_producer_sends_nothing_to_brokers_that_it_was_still_connecting_to() -> None:
+    """aiokafka's sender, cancelled, waits for its requests in turn; cancelled again, it leaves all but one running."""
+    unconnected: Any = Unconnected()
+    producer = Producer(unconnected)
+    producer._note_requests()
+    await unconnected._sender.start()
+    sends = [
+        asyncio.create_task(producer.send(Partition("t.journal", n), Outgoing(None, b"block"), timeout_s=600))
+        for n in range(3)
+    ]
+    await until(lambda: unconnected.connecting == 3, "all three brokers are being connected to")
+    await producer.kill()
+    unconnected.connected.set()
+    ended = await asyncio.wait_for(asyncio.gather(*sends, return_exceptions=True), 5)
+    assert [type(error) for error in ended] == [KafkaFailure] * 3
+    assert unconnected.sent == 0
 
 
 async def test_killing_a_producer_fails_what_others_have_under_way_at_once() -> None:
