@@ -55,7 +55,7 @@ class Feed:
     def __init__(self, kafka: str) -> None:
         self._kafka = kafka
         self._takers: dict[Partition, Taker] = {}
-        self._next: dict[Partition, int] = {}
+        self._next: dict[Partition, int] = {}  # also of places whose taker failed, until they are removed
         self._consumer: Consumer | None = None
         self._reading: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
@@ -79,9 +79,12 @@ class Feed:
     ) -> None:
         """Shielded by the callers: cancelled halfway it would leave the other takers without a reader."""
         async with self._changing:
+            if taker is None and self._next.keys().isdisjoint(removed):
+                return  # as before most takes: the others need not be disturbed
             await self._pause_reading()
             for place in removed:
                 self._takers.pop(place, None)
+                self._next.pop(place, None)
             if taker is not None:
                 if self._consumer is None:
                     self._consumer = await Consumer.start(

@@ -21,7 +21,7 @@ class Broker:
         self.logs: dict[Partition, list[Record]] = {A: [], B: []}
         self.markers = dict.fromkeys(self.logs, 0)  # control markers behind the records
         self.failure: Exception | None = None
-        self.opened = self.closed = 0
+        self.opened = self.closed = self.assigned = 0
         self.at: dict[Partition, int] = {}
         self.paused: set[Partition] = set()
         self.more = asyncio.Event()
@@ -42,6 +42,7 @@ class Broker:
 
     def assign(self, places: Iterable[Partition]) -> None:
         self.at, self.paused = dict.fromkeys(places, -1), set()
+        self.assigned += 1
 
     def seek(self, place: Partition, offset: int) -> None:
         self.at[place] = offset
@@ -151,6 +152,26 @@ async def test_the_last_place_that_is_removed_closes_the_consumer_and_the_next_o
     await feed.add(one, {A: 0})
     assert broker.opened == 2
     await feed.remove([A])
+
+
+async def test_removing_what_is_not_read_does_not_disturb_the_others(broker: Broker) -> None:
+    """Whoever starts removes first: a partition that cannot start would interrupt all others again and again."""
+    feed, one = Feed("nowhere"), Listener()
+    await feed.remove([B])
+    await feed.add(one, {A: 0})
+    await feed.remove([B])
+    assert broker.assigned == 1
+    await feed.remove([A])
+    assert broker.closed == 1
+
+
+async def test_a_taker_that_failed_leaves_the_consumer_when_it_is_removed(broker: Broker) -> None:
+    feed, one = Feed("nowhere"), Listener()
+    await feed.add(one, {A: 0})
+    broker.fail(OffsetOutOfRange("below the log start", frozenset({A})))
+    await until(lambda: one.failure is not None, "A was told")
+    await feed.remove([A])
+    assert broker.closed == 1
 
 
 async def test_a_failure_drops_every_taker_and_whoever_is_added_again_goes_on(broker: Broker) -> None:
