@@ -110,12 +110,12 @@ class KafkaLog:
             raise AppendUnknown(f"{self.where}: the broker acknowledged a record without its offset")
         if self._apart and self._shared is not None:
             self._apart = False
-            await asyncio.shield(self._own.close())
+            await self._own.close()
         return got.offset
 
     async def close(self) -> None:
         """See ``Log``. Nothing may be under way."""
-        await asyncio.shield(self._own.close())
+        await self._own.close()
         await self._drop_consumer()
 
     async def __aenter__(self) -> Self:
@@ -139,10 +139,9 @@ class KafkaLog:
         return LogUnavailable(f"{self.where}: {error}")
 
     async def _end(self, producers: SharedProducer, producer: Producer | None) -> None:
-        """It is ended even if the caller is cancelled meanwhile, as when its partition is revoked in a re-take."""
         self._apart = True
         if producer is not None:
-            await asyncio.shield(producers.replace(producer))
+            await producers.replace(producer)
 
     async def _drop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None

@@ -27,14 +27,23 @@ class SharedProducer:
             return self._producer
 
     async def replace(self, failed: Producer) -> None:
-        """Kill *failed*, unless somebody did already; nothing of it is appended by us after this returns."""
+        """Kill *failed*, unless somebody did already; nothing of it is appended by us after this returns.
+
+        It is ended even if the caller is cancelled meanwhile, as when its partition is revoked.
+        """
+        await asyncio.shield(self._replace(failed))
+
+    async def _replace(self, failed: Producer) -> None:
         async with self._changing:
             if self._producer is failed:
                 self._producer = None
                 await failed.kill()
 
     async def close(self) -> None:
-        """Close the producer; nothing may be under way."""
+        """Close the producer, also if the caller is cancelled meanwhile; nothing may be under way."""
+        await asyncio.shield(self._close())
+
+    async def _close(self) -> None:
         async with self._changing:
             producer, self._producer = self._producer, None
             if producer is not None:

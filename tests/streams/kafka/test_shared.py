@@ -139,3 +139,25 @@ async def test_the_first_user_who_sees_an_error_replaces_the_producer_for_all(mo
     assert not second.dead
     await shared.replace(second)
     assert len(made) == 2
+
+
+async def test_a_producer_is_ended_also_when_whoever_replaces_it_is_cancelled() -> None:
+    """Else it stays, with its task and its connections, and may still append."""
+    ending, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class SlowToEnd(Silent):
+        async def close(self) -> None:
+            ending.set()
+            await may_end.wait()
+            ended.set()
+
+    slow: Any = SlowToEnd()
+    shared, failed = SharedProducer("nowhere", "test"), Producer(slow)
+    shared._producer = failed
+    replacing = asyncio.create_task(shared.replace(failed))
+    await asyncio.wait_for(ending.wait(), 5)
+    replacing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await replacing
+    may_end.set()
+    await until(ended.is_set, "the producer has ended", within_s=2)
