@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Protocol
 
-from streams.kafka import FETCH_WAIT_MS, Consumer, Isolation, OffsetOutOfRange, Partition, Record
+from streams.kafka import FETCH_WAIT_MS, Consumer, Isolation, KafkaFailure, OffsetOutOfRange, Partition, Record
 
 FETCH_EVERYTHING: Final = 100_000
 
@@ -125,11 +125,18 @@ class Feed:
                     consumer.resume(*full - now_full)
                     full = now_full
                 await self._look(consumer, [place for place in self._takers if place not in full])
+        except asyncio.CancelledError as error:
+            if self._reading is not asyncio.current_task():
+                raise
+            await self._fail(consumer, KafkaFailure(f"reading the inputs was cancelled inside the client: {error!r}"))
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it: a defect halts the partitions
-            takers, self._takers, self._consumer = self._takers, {}, None
-            for taker in dict.fromkeys(takers.values()):
-                taker.fail(error)
-            await consumer.close()
+            await self._fail(consumer, error)
+
+    async def _fail(self, consumer: Consumer, error: Exception) -> None:
+        takers, self._takers, self._consumer = self._takers, {}, None
+        for taker in dict.fromkeys(takers.values()):
+            taker.fail(error)
+        await consumer.close()
 
     async def _look(self, consumer: Consumer, wanted: list[Partition]) -> None:
         if not wanted:

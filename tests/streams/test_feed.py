@@ -20,7 +20,7 @@ class Broker:
     def __init__(self) -> None:
         self.logs: dict[Partition, list[Record]] = {A: [], B: []}
         self.markers = dict.fromkeys(self.logs, 0)  # control markers behind the records
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.opened = self.closed = self.assigned = 0
         self.at: dict[Partition, int] = {}
         self.paused: set[Partition] = set()
@@ -36,7 +36,7 @@ class Broker:
             log.append(Record(place.topic, place.number, len(log), None, b"", (), 1, LOG_APPEND_TIME))
         self.more.set()
 
-    def fail(self, failure: Exception) -> None:
+    def fail(self, failure: BaseException) -> None:
         self.failure = failure
         self.more.set()
 
@@ -193,6 +193,18 @@ async def test_a_defect_is_told_too(broker: Broker) -> None:
     await feed.add(one, {A: 0})
     broker.fail(RuntimeError("a defect"))
     await until(lambda: isinstance(one.failure, RuntimeError), "it was told")
+    await feed.remove([A])
+
+
+async def test_a_cancellation_that_comes_out_of_the_client_is_told_as_a_failure(broker: Broker) -> None:
+    """As aiokafka's ``stop`` shows, it cancels what it awaits itself; here that would end the reading silently."""
+    feed, one = Feed("nowhere"), Listener()
+    await feed.add(one, {A: 0})
+    broker.fail(asyncio.CancelledError())
+    await until(lambda: isinstance(one.failure, KafkaFailure), "it was told")
+    broker.append(A)
+    await feed.add(one, {A: 0})
+    await until(lambda: one.offsets == [0], "A is read again")
     await feed.remove([A])
 
 
