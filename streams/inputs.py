@@ -115,10 +115,16 @@ class Heads:
 
 
 class KafkaInputs:
-    """``Inputs`` on real brokers, as a taker of the process's feed."""
+    """``Inputs`` on real brokers, as a taker of the process's feed.
 
-    def __init__(self, kafka: str, topics: Topics, partition: int, feed: Feed) -> None:
-        self._kafka, self._feed = kafka, feed
+    A failure of that feed fails everybody's reading. So whoever was failed reads on through a feed of its own, until it
+    has given the partition back without a failure: a partition that cannot be read troubles the others once.
+    """
+
+    def __init__(self, kafka: str, topics: Topics, partition: int, shared: Feed) -> None:
+        self._kafka, self._shared, self._own = kafka, shared, Feed(kafka)
+        self._feed = shared
+        self._started = False
         self._places: dict[InputName, Partition] = {
             "transfers": Partition(topics.transfers, partition),
             "requests": Partition(topics.requests, partition),
@@ -138,6 +144,7 @@ class KafkaInputs:
         self._heads, self._failure, self._behind, self._answered_ms = Heads(), None, 0, {}
         await self._check_retained(next_offsets)
         self._started_ms = _now_ms()
+        self._started = True
         await self._feed.add(self, {place: next_offsets[name] for name, place in self._places.items()})
 
     async def take(self, limit: int, wait_ms: int) -> list[Input]:
@@ -173,6 +180,9 @@ class KafkaInputs:
         """See ``Inputs``."""
         self._silent = {}
         await self._feed.remove(self._places.values())
+        if self._started:
+            self._feed = self._shared if self._failure is None else self._own
+        self._started = False
 
     # ---- what the feed tells
 

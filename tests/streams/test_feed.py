@@ -8,7 +8,9 @@ from collections.abc import Iterable
 import pytest
 
 from streams.feed import Feed, Heard
+from streams.inputs import KafkaInputs
 from streams.kafka import LOG_APPEND_TIME, KafkaFailure, OffsetOutOfRange, Partition, Record
+from streams.topics import Topics
 from tests.streams.world import until
 
 A, B = Partition("t.requests", 0), Partition("t.requests", 1)
@@ -18,7 +20,7 @@ class Broker:
     """``streams.kafka.Consumer`` over lists of records; tests may make it fail or hold a marker behind the records."""
 
     def __init__(self) -> None:
-        self.logs: dict[Partition, list[Record]] = {A: [], B: []}
+        self.logs: dict[Partition, list[Record]] = {A: [], B: [], **{Partition("t.transfers", n): [] for n in (0, 1)}}
         self.markers = dict.fromkeys(self.logs, 0)  # control markers behind the records
         self.failure: BaseException | None = None
         self.opened = self.closed = self.assigned = 0
@@ -272,3 +274,54 @@ async def test_an_add_that_is_cancelled_leaves_the_others_reading(broker: Broker
     broker.append(A)
     await until(lambda: one.offsets == [0], "A goes on")
     await feed.remove([A])
+
+
+async def test_a_partition_that_cannot_be_read_troubles_the_others_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    brokers: list[Broker] = []
+
+    class Brokers:
+        """Each start is a client of its own; their logs are one."""
+
+        @staticmethod
+        async def start(*_: object, **__: object) -> Broker:
+            brokers.append(Broker())
+            if len(brokers) > 1:
+                brokers[-1].logs = brokers[0].logs
+            return brokers[-1]
+
+    async def retained(*_: object) -> None:
+        """The broker of this test keeps everything."""
+
+    monkeypatch.setattr("streams.feed.Consumer", Brokers)
+    monkeypatch.setattr(KafkaInputs, "_check_retained", retained)
+    shared, topics, start = Feed("nowhere"), Topics("t."), {"requests": 0, "transfers": 0}
+    well, broken = KafkaInputs("nowhere", topics, 0, shared), KafkaInputs("nowhere", topics, 1, shared)
+    await well.start(start)
+    await broken.start(start)
+    for failures in range(1, 4):
+        brokers[-1].fail(KafkaFailure("a batch with a wrong checksum"))
+        with pytest.raises(KafkaFailure):
+            await broken.take(1, wait_ms=5_000)
+        if failures == 1:
+            with pytest.raises(KafkaFailure):
+                await well.take(1, wait_ms=5_000)
+            await well.start(start)
+        await broken.start(start)
+    assert len(brokers) == 1 + 1 + 3
+    brokers[0].append(A)
+    brokers[1].more.set()
+    assert await until_taken(well) == [0]
+    await well.close()  # without a failure: it is read with the others again
+    await well.start(start)
+    await broken.close()
+    assert await until_taken(well) == [0]
+    assert shared._takers
+    await well.close()
+
+
+async def until_taken(inputs: KafkaInputs) -> list[int]:
+    taken: list[int] = []
+    async with asyncio.timeout(10):
+        while not taken:
+            taken = [record.offset for _, record in await inputs.take(10, wait_ms=50)]
+    return taken
