@@ -69,27 +69,24 @@ class Filled:
 
 
 def measure(number: int) -> dict[str, float]:
-    """Bytes per opened account, per account that has paid, per remembered request; CPU us per decision."""
+    """Bytes per account, each with its remembered requests, and per further payment; CPU us per decision."""
     accounts, filled = Accounts.named(number), Filled()
     payments = Payments(accounts, "memory", 1)
     at = format_time(filled.at)
     names = list(accounts.all())
     opened, opened_bytes = filled.play(openings(accounts))
-    funded, funded_bytes = filled.play(fundings(accounts))
-    first, first_bytes = filled.play(payments.next(at) for _ in names)
+    _, funded_bytes = filled.play(fundings(accounts))
+    _, first_bytes = filled.play(payments.next(at) for _ in names)
     gc.freeze()
     began = time.process_time()
     paid, paid_bytes = filled.play(islice(iter(lambda: payments.next(at), None), PAYMENTS_PER_ACCOUNT * number))
     seconds = time.process_time() - began
-    remembered = paid_bytes / paid
-    # The requests before are remembered too: what is left is the accounts' own.
-    total = opened_bytes + funded_bytes + first_bytes - remembered * (opened + funded + first)
     return {
         "accounts": number,
         "requests": filled.offset,
-        "bytes_per_account_opened": round(opened_bytes / opened - remembered),
-        "bytes_per_account_active": round(total / number),
-        "bytes_per_remembered_request": round(remembered),
+        "bytes_per_account_opened": round(opened_bytes / opened),
+        "bytes_per_account_opened_funded_and_paid_from": round((opened_bytes + funded_bytes + first_bytes) / number),
+        "bytes_per_further_payment": round(paid_bytes / paid),
         "engine_cpu_us_per_decision": round(1e6 * seconds / paid, 1),
     }
 

@@ -130,9 +130,15 @@ def _verdict(met: bool) -> str:  # noqa: FBT001 - a fact, not a mode
 def _memory(found: Mapping[str, Any]) -> str:
     memory = found["memory"]
     rows = [
-        ["account, opened", f"{memory['bytes_per_account_opened']:,.0f} B"],
-        ["account that has paid (limits, score, near-duplicates)", f"{memory['bytes_per_account_active']:,.0f} B"],
-        ["remembered request", f"{memory['bytes_per_remembered_request']:,.0f} B"],
+        ["account and the request that opened it", f"{memory['bytes_per_account_opened']:,.0f} B"],
+        [
+            "account with its opening, a deposit and a first payment (limits, score, near-duplicates)",
+            f"{memory['bytes_per_account_opened_funded_and_paid_from']:,.0f} B",
+        ],
+        [
+            "each further payment, remembered for retries and near-duplicates",
+            f"{memory['bytes_per_further_payment']:,.0f} B",
+        ],
         ["CPU of the engine alone, per decision", f"{memory['engine_cpu_us_per_decision']:,.0f} µs"],
     ]
     return f"### Memory of a worker\n\n{table(['each', 'takes'], rows)}"

@@ -1,6 +1,7 @@
 """docs/performance.md says what was measured."""
 
 import json
+from statistics import median
 
 import pytest
 
@@ -37,7 +38,8 @@ def test_ratios_are_those_of_the_measured_rounds() -> None:
     measured = found["throughput"]["per_second"]
     for name, ratio in found["ratios"].items():
         other = measured[name.removeprefix("ratio_to_")]
-        assert ratio["median"] == pytest.approx(measured["ledgerline"]["median"] / other["median"])
+        ours = measured["ledgerline"]["rounds"][: len(other["rounds"])]  # a way that failed has fewer
+        assert ratio["median"] == pytest.approx(median(ours) / other["median"])
 
 
 def test_a_page_without_marks_is_refused() -> None:
