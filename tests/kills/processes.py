@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -51,11 +52,15 @@ class Running:
 
     async def ended(self) -> Ended:
         """Wait for its end; out of patience, end it."""
-        await asyncio.to_thread(self.process.join, PATIENCE_S)
+        # Looked for by this thread alone: the code can be read once, and starting another process looks for it too. Of
+        # two threads that look at the same time one would find 255.
+        deadline = time.monotonic() + PATIENCE_S
+        while self.process.exitcode is None and time.monotonic() < deadline:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.02)
         code, pid = self.process.exitcode, self.process.pid
         if code is None:
             self.process.kill()
-            await asyncio.to_thread(self.process.join)
+            self.process.join()
         assert pid is not None
         marker, _, note = (self._marker.read_text() if self._marker.exists() else "").partition(" ")
         return Ended(pid, code, marker, note, self._log.read_text())
