@@ -212,6 +212,8 @@ class Inflicter:
     async def _choose(self, posts: list[Post], first: int, busy: Callable[[Post], Awaitable[bool]]) -> Post:
         """The post number *first*, or the next one that is not stopped and has work."""
         order = [posts[(first + n) % len(posts)] for n in range(len(posts))]
+        while all(post.frozen for post in posts):  # earlier faults still hold them; each goes on by itself
+            await asyncio.wait(self.pauses, return_when=asyncio.FIRST_COMPLETED)
 
         async def found() -> bool:
             return any([not post.frozen and await busy(post) for post in order])
