@@ -238,10 +238,11 @@ class KafkaInputs:
     def _explained(self, failure: Exception) -> Exception:
         if not isinstance(failure, OffsetOutOfRange):
             return failure
+        place = next((place for place in self._names if place in failure.places), self._places["requests"])
         halt = Halt(
-            f"the records at the position in the journal are gone: {failure}; requests were deleted before they were "
+            f"the records at the position in the journal are gone: {failure}; records were deleted before they were "
             "decided, or the topic was recreated: restore it, or start a new ledger",
-            topic=str(self._places["requests"]),
+            topic=str(place),
             offset=None,
         )
         halt.__cause__ = failure

@@ -155,5 +155,10 @@ async def test_a_failed_reader_says_so_and_a_lost_position_halts() -> None:
     with pytest.raises(KafkaFailure, match="no broker"):
         await asyncio.wait_for(waiting, 5)
     inputs.fail(OffsetOutOfRange("7 is gone", frozenset({REQUESTS})))
-    with pytest.raises(Halt, match="7 is gone"):
+    with pytest.raises(Halt, match="7 is gone") as halted:
         await inputs.take(10, wait_ms=0)
+    assert halted.value.topic == "t.requests[0]"
+    inputs.fail(OffsetOutOfRange("8 is gone", frozenset({TRANSFERS})))
+    with pytest.raises(Halt) as halted:
+        await inputs.take(10, wait_ms=0)
+    assert halted.value.topic == "t.transfers[0]"
