@@ -202,7 +202,7 @@ def _within_limits(case: Case, amount_minor: int, currency: str) -> Refusal | No
 def _new(case: Case, account: Account, payee: str, amount_minor: int) -> Refusal | None:
     """Check 10: pass, tag or decline a transfer like an earlier one, as the bundle says."""
     rule = case.bundle.near_duplicates
-    digest = payment_digest(account.account_id, payee, amount_minor)
+    digest = case.findings.payment_digest = payment_digest(account.account_id, payee, amount_minor)
     found = case.findings.lookalike = case.book.payments.find(digest, case.at, rule.window_s * 1000)
     if found is None:
         return None

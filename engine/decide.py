@@ -34,12 +34,14 @@ class Decision(Struct, frozen=True, gc=False):
     """The event that answers a record, and the bytes that its spans point to behind the record: outcome, explanation.
 
     ``defect`` is the unexpected exception behind an ``internal_error``: the shell counts it and alarms.
+    ``payment_digest`` is for ``evolve``: that of a transfer which was looked for among the recent payments.
     """
 
     event: Answer
     outcome: bytes
     explanation: bytes
     defect: Exception | None = None
+    payment_digest: bytes | None = None
 
 
 class MissingEvidence(Exception):
@@ -180,7 +182,7 @@ def _write(
         outcome = write_outcome(book, intake, ruling, limits, at, bundle.version)
     explanation = write_explanation(book, bundle, ruling, limits, defect)
     event = write_answer(intake, ruling, (outcome, explanation), at, bundle.version, start)
-    return Decision(event=event, outcome=outcome, explanation=explanation, defect=defect)
+    return Decision(event, outcome, explanation, defect, ruling.findings.payment_digest)
 
 
 def _judge_bundle(book: Book, value: bytes | None, sha256: str) -> tuple[str | None, str | None]:

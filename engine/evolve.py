@@ -26,15 +26,24 @@ class CannotApply(Exception):
     """An event that does not fit the book: the journal or this program is broken, and the partition must halt."""
 
 
-def evolve(book: Book, event: Answer | Skip | ConfigPickup) -> None:
-    """Apply *event*, the next one of the journal: seq, time, input position, then its effects."""
+def evolve(
+    book: Book,
+    event: Answer | Skip | ConfigPickup,
+    key: bytes | None = None,
+    payment: bytes | None = None,
+) -> None:
+    """Apply *event*, the next one of the journal: seq, time, input position, then its effects.
+
+    *key* and *payment* are the ``key_digest`` and ``payment_digest`` of an answer, where the caller has them from
+    deciding it; they are computed from the event where they are ``None``.
+    """
     _fit(book, event)
     book.seq += 1
     book.at = event.at
     match event:
         case Answer():
             book.next_offset[event.topic] = event.offset + 1
-            _apply(book, event)
+            _apply(book, event, key, payment)
         case Skip():
             book.next_offset[event.topic] = event.offset + 1
         case ConfigPickup():
@@ -60,14 +69,14 @@ def _fit(book: Book, event: Answer | Skip | ConfigPickup) -> None:
         raise CannotApply(f"event {book.seq + 1}: expected an offset of {topic} >= {expected}, got {event.offset}")
 
 
-def _apply(book: Book, event: Answer) -> None:
+def _apply(book: Book, event: Answer, key: bytes | None, payment: bytes | None) -> None:
     account_id = event.account_id
     if account_id is None or event.replayed or not event.binding:
         return
     if event.request_id is None or event.requested_at is None or event.fingerprint is None:
         raise CannotApply(f"event {book.seq}: expected a binding answer to name its request, got {event.request_id!r}")
     remembered = Remembered(bytes.fromhex(event.fingerprint), book.seq)
-    book.memory.remember(key_digest(account_id, event.request_id), event.requested_at, remembered)
+    book.memory.remember(key or key_digest(account_id, event.request_id), event.requested_at, remembered)
     if event.account is not None:
         account = book.accounts.get(account_id)
         if account is None:
@@ -79,8 +88,8 @@ def _apply(book: Book, event: Answer) -> None:
     if event.usage is not None and event.type is not None:
         _use(book, book.accounts[account_id], event.type, event.usage)
     if event.payment is not None:
-        digest = payment_digest(account_id, event.payment.payee, event.payment.amount_minor)
-        book.payments.remember(digest, book.at, book.seq)
+        paid = payment or payment_digest(account_id, event.payment.payee, event.payment.amount_minor)
+        book.payments.remember(paid, book.at, book.seq)
     if event.profile is not None:
         learn(book.accounts[account_id], event.profile, event.at)
 

@@ -32,6 +32,7 @@ class Findings(Struct, gc=False):
     available_minor: int | None = None
     needed_minor: int | None = None
     standing: Standing | None = None
+    payment_digest: bytes | None = None
     lookalike: Lookalike | None = None
     lookalike_age_ms: int = 0
     rules: tuple[str, ...] = ()

@@ -147,7 +147,7 @@ class Decider:
             evidence = Evidence(original=body if body is not None else await self._original(wanted))
         decision = decide(book, intake, evidence, at, self._bundle(), block.raw_bytes)
         event, outcome, explanation = decision.event, decision.outcome, decision.explanation
-        evolve(book, event)
+        evolve(book, event, intake.digest, decision.payment_digest)
         if decision.defect is not None:
             block.defects.append(Defect(event.request_id, record.offset, decision.defect))
         seq = book.seq

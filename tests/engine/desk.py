@@ -122,7 +122,7 @@ class Desk:
         self.offset += 1
         kept = intake.framed if decision.event.record[0] is not None else b""
         self.raw += kept + decision.outcome + decision.explanation
-        self._apply(decision.event)
+        self._apply(decision.event, intake.digest, decision.payment_digest)
         assert encode_outcome(decode_outcome(decision.outcome)) == decision.outcome, "not as the model encodes it"
         self.outcomes[self.book.seq] = decision.outcome
         self.decisions.append(decision)
@@ -140,9 +140,12 @@ class Desk:
         }
         return decode_outcome(self.receive(canonical(value), account_id.encode()).outcome)
 
-    def _apply(self, event: Answer | Skip | ConfigPickup) -> None:
+    def _apply(
+        self, event: Answer | Skip | ConfigPickup, key: bytes | None = None, payment: bytes | None = None
+    ) -> None:
+        """Apply *event* as a worker does, with the digests of its decision, and as a fold does, without them."""
         assert_as_validated(event)
-        evolve(self.book, event)
+        evolve(self.book, event, key, payment)
         (again,) = decode_events(encode_events([event]))
         evolve(self.folded, again)
         self.events.append(event)

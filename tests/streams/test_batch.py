@@ -5,6 +5,8 @@ from __future__ import annotations
 import orjson
 
 from engine.book import Book
+from engine.digest import state_hash
+from engine.evolve import evolve
 from schemas.bounds import MAX_BLOCK_BYTES, MAX_BLOCK_EVENTS
 from schemas.events import Answer, decode_events, span
 from schemas.records import RawRecord, frame, input_hash
@@ -39,6 +41,21 @@ async def test_events_point_to_the_bytes_of_their_record_outcome_and_explanation
         assert span(opened.raw, event.outcome) == published.value
         orjson.loads(span(opened.raw, event.explanation) or b"")
     assert sum(length for e in answers for _, length in (e.record, e.outcome, e.explanation)) == len(opened.raw)
+
+
+async def test_a_block_moves_the_book_of_its_decider_as_it_moves_the_book_that_folds_it() -> None:
+    world = World()
+    await world.publish_config()
+    world.fund("alice", "bob")
+    for n in range(3):
+        world.send("alice", "transfer", amount_minor=100 + n // 2, currency="EUR", payee="bob")
+    world.requests.append(world.requests[-1]._replace(offset=7))
+    book, folded = Book.from_genesis(GENESIS), Book.from_genesis(GENESIS)
+    decider = Decider(book, TOPICS, world.config, no_original)
+    block, _ = await decider.decide([Input("requests", record) for record in world.requests])
+    for event in decode_events(block.body().events_json):
+        evolve(folded, event)
+    assert state_hash(folded) == state_hash(book)
 
 
 async def test_a_replay_within_the_block_needs_nobody() -> None:
