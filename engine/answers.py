@@ -3,24 +3,25 @@
 import orjson
 
 from engine.book import Account, Book, available_minor
-from engine.intake import Intake
+from engine.intake import Intake, Readable
 from engine.limits import Headroom
 from engine.refusals import readable
 from engine.rulings import Effects, Ruling
 from schemas.bounds import MAX_REQUEST_BYTES
 from schemas.events import Answer
 from schemas.outcomes import transaction_id
-from schemas.requests import Decoded, Deposit, OpenAccount, Transfer, Withdraw
+from schemas.plain import PlainTransfer
+from schemas.requests import Deposit, OpenAccount, Transfer, Withdraw
 from schemas.times import format_time
 
-_MONEY = (Transfer, Deposit, Withdraw)  # the most frequent first, as in engine.business.settle
+_MONEY = (PlainTransfer, Transfer, Deposit, Withdraw)  # the most frequent first, as in engine.business.settle
 
 
 def write_outcome(book: Book, intake: Intake, ruling: Ruling, limits: list[Headroom], at: int, ruleset: str) -> bytes:
     """Return the outcome body of *ruling*, which is not a replay, as the next event will publish it."""
     status, refusal, effects, findings = ruling.status, ruling.refusal, ruling.effects, ruling.findings
     content, seq = intake.content, book.seq + 1
-    request = content.request if isinstance(content, Decoded) else None
+    request = content.request if isinstance(content, Readable) else None
     amount_minor = currency = None
     if isinstance(request, _MONEY):
         amount_minor, currency = request.amount_minor, request.currency
@@ -78,8 +79,8 @@ def write_answer(
     """Return the event of *ruling* for *intake*; *bodies* are outcome and explanation, which follow the record."""
     content, size = intake.content, len(intake.framed)
     requested_at = fingerprint = None
-    if isinstance(content, Decoded):
-        requested_at, fingerprint = content.request.requested_at, content.fingerprint.hex()
+    if isinstance(content, Readable):
+        requested_at, fingerprint = content.requested_at, content.fingerprint.hex()
     kept = size <= MAX_REQUEST_BYTES
     outcome_start = start + size if kept else start
     explanation_start = outcome_start + len(bodies[0])

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from engine.book import Account, Book
 from engine.checks import (
+    AnyTransfer,
     closed,
     covered,
     funded,
@@ -31,6 +32,7 @@ from schemas.config import DEFAULT_TIER, Bundle
 from schemas.currencies import format_amount
 from schemas.events import AccountTerms, Leg, Payment, Profile, Usage
 from schemas.outcomes import transaction_id
+from schemas.plain import PlainTransfer
 from schemas.reasons import Reason
 from schemas.requests import CloseAccount, Deposit, OpenAccount, Request, Transfer, UpdateAccount, Withdraw
 
@@ -44,11 +46,11 @@ class Case(Struct, frozen=True, gc=False):
     findings: Findings
 
 
-def settle(case: Case, request: Request) -> Effects | Refusal:
+def settle(case: Case, request: Request | PlainTransfer) -> Effects | Refusal:
     """Return what *request* changes, or why not."""
     match request:
         # The most frequent first: to be no instance of a pydantic class takes half a microsecond.
-        case Transfer():
+        case PlainTransfer() | Transfer():
             return _transfer(case, request)
         case Deposit():
             return _deposit(case, request)
@@ -157,7 +159,7 @@ def _withdraw(case: Case, request: Withdraw) -> Effects | Refusal:
     return Effects(legs=legs, usage=_usage(case, amount_minor), profile=_profile(case))
 
 
-def _transfer(case: Case, request: Transfer) -> Effects | Refusal:
+def _transfer(case: Case, request: AnyTransfer) -> Effects | Refusal:
     account = case.book.accounts.get(request.account_id)
     if (refusal := usable(account, request)) or account is None:
         return refusal or not_found(request.account_id)

@@ -6,12 +6,14 @@ from schemas.bounds import CLOCK_SKEW_MS, MAX_COUNTER, SYSTEM_PREFIX
 from schemas.config import Bundle
 from schemas.currencies import format_amount
 from schemas.events import Leg, Side
+from schemas.plain import PlainTransfer
 from schemas.reasons import Reason
 from schemas.records import partition_of
 from schemas.requests import Deposit, Transfer, Withdraw
 from schemas.times import format_time
 
-Money = Deposit | Withdraw | Transfer
+AnyTransfer = PlainTransfer | Transfer
+Money = Deposit | Withdraw | AnyTransfer
 
 
 def owned(book: Book, record_key: bytes | None, account_id: str) -> Refusal | None:
@@ -74,7 +76,7 @@ def closed(account_id: str) -> Refusal:
     return Refusal(Reason.ACCOUNT_CLOSED, f"account_id: {account_id} is closed")
 
 
-def payable(book: Book, request: Transfer) -> Refusal | None:
+def payable(book: Book, request: AnyTransfer) -> Refusal | None:
     """Check 6: the payee is another account, of this partition, not closed, in the same currency."""
     payee_id = request.payee
     if payee_id == request.account_id:

@@ -16,7 +16,7 @@ from engine.checks import owned, too_early, too_late
 from engine.evidence import Evidence
 from engine.explanations import write_explanation
 from engine.idempotency import Remembered
-from engine.intake import Intake
+from engine.intake import Intake, Readable
 from engine.limits import Headroom, headroom
 from engine.refusals import Refusal, readable
 from engine.rulings import Findings, Ruling, accepted, declined, failed, rejected, replayed
@@ -27,7 +27,7 @@ from schemas.events import Answer, Cause, ConfigPickup, Skip
 from schemas.outcomes import transaction_id
 from schemas.reasons import Reason
 from schemas.records import input_hash
-from schemas.requests import Decoded, Unreadable
+from schemas.requests import Unreadable
 
 
 class Decision(Struct, frozen=True, gc=False):
@@ -122,14 +122,13 @@ def _gate(book: Book, intake: Intake, evidence: Evidence, at: int) -> Ruling | N
     content = intake.content
     if isinstance(content, Unreadable):
         return rejected(Refusal(Reason(content.reason), str(content.problem)))
-    request = content.request
-    refusal = owned(book, intake.key, content.account_id) or too_early(request.requested_at, at)
+    refusal = owned(book, intake.key, content.account_id) or too_early(content.requested_at, at)
     if refusal is not None:
         return rejected(refusal)
     assert intake.digest is not None, "intake: a readable request has a digest"
     remembered = book.memory.find(intake.digest, at)
     if remembered is None:
-        refusal = too_late(book, request.requested_at, at)
+        refusal = too_late(book, content.requested_at, at)
         return None if refusal is None else rejected(refusal)
     if remembered.fingerprint != content.fingerprint:
         return _conflict(book, content.request_id, remembered)
@@ -156,7 +155,7 @@ def _replay(remembered: Remembered, evidence: Evidence) -> Ruling:
 
 def _business(book: Book, intake: Intake, at: int, bundle: Bundle) -> Ruling:
     """Checks 5 to 12, for a request that is owned, timely and new."""
-    assert isinstance(intake.content, Decoded), "business: an unreadable record was let through"
+    assert isinstance(intake.content, Readable), "business: an unreadable record was let through"
     findings = Findings()
     result = settle(Case(book, bundle, at, findings), intake.content.request)
     return declined(result, findings) if isinstance(result, Refusal) else accepted(result, findings)

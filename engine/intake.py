@@ -5,8 +5,23 @@ from msgspec import Struct
 from engine.idempotency import key_digest
 from schemas.bounds import MAX_REQUEST_BYTES
 from schemas.codec import Malformed
+from schemas.plain import PlainTransfer, read_plain_transfer
 from schemas.records import RawRecord, input_hash
-from schemas.requests import Decoded, Unreadable, decode_request
+from schemas.requests import Request, Unreadable, decode_request
+
+
+class Readable(Struct, frozen=True, gc=False):
+    """A request that passed check 1, with what every request has: time (ms), fingerprint, ids and type.
+
+    ``request`` is a :class:`PlainTransfer` where a transfer could be read quickly; its fields are the same.
+    """
+
+    request: Request | PlainTransfer
+    requested_at: int
+    fingerprint: bytes
+    request_id: str
+    account_id: str
+    type: str
 
 
 class Intake(Struct, frozen=True, gc=False):
@@ -20,15 +35,14 @@ class Intake(Struct, frozen=True, gc=False):
     key: bytes | None
     framed: bytes
     sha256: str
-    content: Decoded | Unreadable
+    content: Readable | Unreadable
     digest: bytes | None
 
 
 def read_intake(record: RawRecord, framed: bytes, offset: int) -> Intake:
     """Return what *record*, whose framing is *framed*, holds. Never raises: every record gets an answer."""
-    content = decode_request(record.value, MAX_REQUEST_BYTES)
-    digest = None
-    if isinstance(content, Decoded):
+    content, digest = _read(record.value), None
+    if isinstance(content, Readable):
         if len(framed) > MAX_REQUEST_BYTES:
             # The block would not keep it: what takes effect must be in the journal, for audits and backtests.
             problem = Malformed(
@@ -38,3 +52,15 @@ def read_intake(record: RawRecord, framed: bytes, offset: int) -> Intake:
         else:
             digest = key_digest(content.account_id, content.request_id)
     return Intake(offset, record.key, framed, input_hash(framed), content, digest)
+
+
+def _read(value: bytes | None) -> Readable | Unreadable:
+    plain = None if value is None else read_plain_transfer(value)
+    if plain is not None:
+        transfer, requested_at, fingerprint = plain
+        return Readable(transfer, requested_at, fingerprint, transfer.request_id, transfer.account_id, "transfer")
+    found = decode_request(value, MAX_REQUEST_BYTES)
+    if isinstance(found, Unreadable):
+        return found
+    request = found.request
+    return Readable(request, request.requested_at, found.fingerprint, found.request_id, found.account_id, found.type)

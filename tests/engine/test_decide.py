@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import asdict
 
 from engine.book import Book
 from engine.decide import Decision, MissingEvidence, decide, needs
@@ -16,11 +17,15 @@ from schemas.bounds import MAX_REQUEST_BYTES
 from schemas.codec import canonical
 from schemas.events import Answer, ConfigPickup, Skip
 from schemas.outcomes import decode_outcome
+from schemas.plain import PlainTransfer
 from schemas.reasons import NEVER_BINDING, Reason
 from schemas.records import RawRecord, frame
-from schemas.requests import Unreadable
+from schemas.requests import Transfer, Unreadable
 from schemas.times import format_time
 from tests.engine.desk import NOON, Desk, bundle_bytes, genesis, make_bundle
+
+RECORD = {"sha256", "record", "outcome", "explanation"}
+"""The fields of an answer that depend on how its record is written."""
 
 
 def opened(**options: Any) -> Desk:
@@ -42,6 +47,11 @@ def transfer(request_id: str, amount_minor: int, **fields: Any) -> bytes:
     )
 
 
+def request_of(desk: Desk, value: bytes) -> object:
+    content = desk.intake(value, b"alice").content
+    return None if isinstance(content, Unreadable) else content.request
+
+
 def test_the_spans_follow_each_other_from_the_given_start() -> None:
     desk = opened()
     intake = desk.intake(transfer("t", 5), b"alice")
@@ -50,6 +60,27 @@ def test_the_spans_follow_each_other_from_the_given_start() -> None:
     assert event.record == (1000, len(framed))
     assert event.outcome == (1000 + len(framed), len(decision.outcome))
     assert event.explanation == (1000 + len(framed) + len(decision.outcome), len(decision.explanation))
+
+
+@pytest.mark.parametrize("amount_minor", [1_000, 20_000])
+def test_however_a_transfer_is_written_it_is_decided_alike(amount_minor: int) -> None:
+    fields = {"metadata": {"order": "A1"}, "merchant": "m-1", "fees": [{"code": "svc", "amount_minor": 10}]}
+    plain = transfer("t", amount_minor, **fields)
+    escaped = plain.replace(b'"bob"', b'"\\u0062ob"')
+    one, other = opened(), opened()
+    first, second = one.receive(plain, b"alice"), other.receive(escaped, b"alice")
+    assert [type(request_of(desk, body)) for desk, body in ((one, plain), (other, escaped))] == [
+        PlainTransfer,
+        Transfer,
+    ]
+    assert (first.outcome, first.explanation) == (second.outcome, second.explanation)
+    fields_of_both = [
+        {name: value for name, value in asdict(decision.event).items() if name not in RECORD}
+        for decision in (first, second)
+    ]
+    assert fields_of_both[0] == fields_of_both[1]
+    assert decode_outcome(one.receive(escaped, b"alice").outcome).replayed
+    assert decode_outcome(other.receive(plain, b"alice").outcome).replayed
 
 
 def test_a_record_above_64_kib_is_kept_by_length_and_hash_only() -> None:
