@@ -128,7 +128,7 @@ async def _answered(order: Order) -> Done:
 
 async def _paced(order: Order, payments: Payments) -> Sending:
     """Request n is due n / rate after the start; its ``requested_at`` is the moment it was due."""
-    producer = await Producer.idempotent(order.kafka, "bench-upstream")
+    producer = await Producer.start(order.kafka, "bench-upstream")
     loop, total = asyncio.get_running_loop(), int(order.rate * order.seconds)
     sending: set[asyncio.Task[None]] = set()
     late = worst = sent = 0

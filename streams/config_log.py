@@ -31,7 +31,7 @@ async def publish_bundle(kafka: str, prefix: str, value: bytes) -> int:
     Raises: schemas.codec.Malformed, before anything is sent, naming field, expectation and value; KafkaFailure.
     """
     decode_bundle(value)
-    producer = await Producer.idempotent(kafka, "ledgerline-rules")
+    producer = await Producer.start(kafka, "ledgerline-rules")
     try:
         to = Partition(Topics(prefix).config, 0)
         return (await producer.send(to, Outgoing(None, value), PUBLISH_TIMEOUT_S)).offset

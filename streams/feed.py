@@ -1,18 +1,17 @@
-"""One consumer for the inputs of all partitions of a process.
+"""One reader for the inputs of all partitions of a process.
 
-A fetch costs client and broker as much as many records do. With a consumer for each partition nearly every request has
+A fetch costs client and broker as much as many records do. With a reader for each partition nearly every request has
 a fetch of its own at moderate rates; here one fetch brings what all partitions wait for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Protocol
 
-from streams.kafka import FETCH_WAIT_MS, Consumer, Isolation, KafkaFailure, OffsetOutOfRange, Partition, Record
-
-FETCH_EVERYTHING: Final = 100_000
+from streams.kafka import FETCH_WAIT_MS, Fetched, Fetcher, Isolation, KafkaFailure, Partition, Record, Unreachable
 
 PACE_S: Final = 0.005
 """At least this long between two looks: so what all partitions wait for comes together, their blocks travel to the
@@ -25,11 +24,11 @@ class Heard(NamedTuple):
     records: list[Record]
     position: int
     stable_end: int | None
-    """The last stable offset as of the last fetch; None before the first."""
+    """The last stable offset as of this look; None if it was not answered."""
     end: int | None
     """The log end, likewise."""
     answered_ms: int | None
-    """When a broker last answered a fetch of this place, by this machine's clock; None: never."""
+    """When it was answered, by this machine's clock; None: it was not."""
 
 
 class Taker(Protocol):
@@ -48,126 +47,84 @@ class Taker(Protocol):
 class Feed:
     """Reads places for their takers, ``read_committed``, each from its own offset, until they are removed.
 
-    A position that is not retained fails the taker that it belongs to; any other failure fails all of them, and the
-    next to be added opens another consumer. Every change of the places starts the reading again from what was heard.
+    What cannot be read fails the taker that it belongs to; a broker that cannot be reached is asked again.
     """
 
     def __init__(self, kafka: str) -> None:
-        self._kafka = kafka
+        self._fetcher = Fetcher(kafka, "ledgerline-inputs", Isolation.COMMITTED)
         self._takers: dict[Partition, Taker] = {}
-        self._next: dict[Partition, int] = {}  # also of places whose taker failed, until they are removed
-        self._consumer: Consumer | None = None
+        self._next: dict[Partition, int] = {}
         self._reading: asyncio.Task[None] | None = None
-        self._changing = asyncio.Lock()
-        self._room = asyncio.Event()
+        self._changed = asyncio.Event()  # there may be something to read again
         self._looked_at = self._told_at = 0.0  # by the loop's clock: the last look, the last that told everybody
 
-    async def add(self, taker: Taker, offsets: Mapping[Partition, int]) -> None:
-        """Read the places *offsets* for *taker*. Raises KafkaFailure."""
-        await asyncio.shield(self._change(taker, offsets, ()))
+    def add(self, taker: Taker, offsets: Mapping[Partition, int]) -> None:
+        """Read the places *offsets* for *taker*, beginning with the next look, which may be 0.1 s away."""
+        self._takers.update(dict.fromkeys(offsets, taker))
+        self._next.update(offsets)
+        self._changed.set()
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(), name="inputs")
 
-    async def remove(self, places: Collection[Partition]) -> None:
-        """Read *places* no more; the last one closes the consumer."""
-        await asyncio.shield(self._change(None, {}, places))
+    def remove(self, places: Collection[Partition]) -> None:
+        """Read *places* no more: nothing is heard of them after this."""
+        for place in places:
+            self._takers.pop(place, None)
+            self._next.pop(place, None)
 
     def made_room(self) -> None:
         """A taker that had no room has some again."""
-        self._room.set()
+        self._changed.set()
 
-    async def _change(
-        self, taker: Taker | None, added: Mapping[Partition, int], removed: Collection[Partition]
-    ) -> None:
-        """Shielded by the callers: cancelled halfway it would leave the other takers without a reader."""
-        async with self._changing:
-            if taker is None and self._next.keys().isdisjoint(removed):
-                return  # as before most takes: the others need not be disturbed
-            await self._pause_reading()
-            for place in removed:
-                self._takers.pop(place, None)
-                self._next.pop(place, None)
-            if taker is not None:
-                if self._consumer is None:
-                    self._consumer = await Consumer.start(
-                        self._kafka, "ledgerline-inputs", Isolation.COMMITTED, max_poll_records=FETCH_EVERYTHING
-                    )
-                self._takers.update(dict.fromkeys(added, taker))
-                self._next.update(added)
-            consumer = self._consumer
-            if consumer is None:
-                return
-            if self._takers:
-                consumer.assign(self._takers)
-                for place in self._takers:
-                    consumer.seek(place, self._next[place])
-                self._told_at = 0.0
-                self._reading = asyncio.create_task(self._read(consumer), name="inputs")
-            else:
-                self._consumer = None
-                await consumer.close()
+    async def kept(self, place: Partition) -> tuple[int, int]:
+        """The first offset that is kept of *place*, and its last stable offset. Raises KafkaFailure."""
+        return await self._fetcher.start_offset(place), await self._fetcher.end_offset(place)
 
-    async def _pause_reading(self) -> None:
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            if self._consumer is not None:  # else it has failed, and is closing its consumer
-                reading.cancel()
-            await asyncio.wait({reading})
-            if not reading.cancelled():
-                reading.result()  # a defect, if any
+    async def close(self) -> None:
+        """End the reading; nobody hears of anything after this."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+        await self._fetcher.close()
 
-    async def _read(self, consumer: Consumer) -> None:
-        """Until it is cancelled or fails. What a cancellation keeps from being heard is read again."""
-        full: set[Partition] = set()
+    async def _read(self) -> None:
+        """Until it is cancelled or fails."""
         try:
-            while self._reading is asyncio.current_task():  # a library may swallow the cancellation
-                now_full = {place for place, taker in self._takers.items() if not taker.room(place)}
-                if now_full != full:
-                    consumer.pause(*now_full - full)
-                    consumer.resume(*full - now_full)
-                    full = now_full
-                await self._look(consumer, [place for place in self._takers if place not in full])
-        except asyncio.CancelledError as error:
-            if self._reading is not asyncio.current_task():
-                raise
-            await self._fail(consumer, KafkaFailure(f"reading the inputs was cancelled inside the client: {error!r}"))
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it: a defect halts the partitions
-            await self._fail(consumer, error)
+            while True:
+                await self._look()
+        except Exception as error:  # noqa: BLE001 - a defect: whoever waits must hear of it, it halts the partitions
+            for taker in dict.fromkeys(self._takers.values()):
+                self._fail(taker, error)
 
-    async def _fail(self, consumer: Consumer, error: Exception) -> None:
-        takers, self._takers, self._consumer = self._takers, {}, None
-        for taker in dict.fromkeys(takers.values()):
-            taker.fail(error)
-        await consumer.close()
-
-    async def _look(self, consumer: Consumer, wanted: list[Partition]) -> None:
-        if not wanted:
-            self._room.clear()
-            await self._room.wait()
-            return
-        found: Mapping[Partition, list[Record]] = {}
+    async def _look(self) -> None:
         clock = asyncio.get_running_loop().time
         await asyncio.sleep(self._looked_at + PACE_S - clock())  # at once where that is past
-        try:
-            found = await consumer.poll(*wanted, timeout_ms=FETCH_WAIT_MS)
-        except OffsetOutOfRange as error:
-            if not error.places:
-                raise
-            self._fail_lost(error)
+        self._changed.clear()
+        wanted = {place: self._next[place] for place, taker in self._takers.items() if taker.room(place)}
+        if not wanted:
+            await self._changed.wait()
+            return
+        found = await self._fetcher.fetch(wanted, FETCH_WAIT_MS)
         self._looked_at = clock()
         everybody = self._looked_at - self._told_at >= FETCH_WAIT_MS / 1000
         if everybody:
             self._told_at = self._looked_at
-        for place in self._takers if everybody else found:
-            await self._tell(consumer, place, found.get(place, []))
+        now_ms = int(time.time() * 1000)
+        for place, offset in wanted.items():
+            if self._next.get(place) != offset:  # removed meanwhile, and perhaps added again
+                continue
+            match found.get(place):
+                case Fetched() as got:
+                    self._next[place] = got.next_offset
+                    if everybody or got.next_offset != offset:
+                        heard = Heard(got.records, got.next_offset, got.stable_end, got.end, now_ms)
+                        self._takers[place].hear(place, heard)
+                case None | Unreachable():
+                    if everybody:
+                        self._takers[place].hear(place, Heard([], offset, None, None, None))
+                case KafkaFailure() as error:
+                    self._fail(self._takers[place], error)
 
-    async def _tell(self, consumer: Consumer, place: Partition, records: list[Record]) -> None:
-        stable_end = consumer.last_stable_offset(place)
-        if records or self._next[place] < (stable_end or 0):  # else there is nothing to pass, not even a marker
-            self._next[place] = await consumer.position(place)
-        ends = stable_end, consumer.high_water(place)
-        self._takers[place].hear(place, Heard(records, self._next[place], *ends, consumer.last_answer_ms(place)))
-
-    def _fail_lost(self, error: OffsetOutOfRange) -> None:
-        """Their takers get nothing more; the places leave the consumer with the next change."""
-        for taker in {self._takers[place]: None for place in error.places if place in self._takers}:
-            self._takers = {place: other for place, other in self._takers.items() if other is not taker}
-            taker.fail(error)
+    def _fail(self, taker: Taker, error: Exception) -> None:
+        self.remove([place for place, other in self._takers.items() if other is taker])
+        taker.fail(error)

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from streams.feed import Feed, Heard
 from streams.halts import Halt
-from streams.kafka import Consumer, Isolation, OffsetOutOfRange, Partition, Record
+from streams.kafka import OffsetOutOfRange, Partition, Record
 from streams.topics import Topics
 
 InputName = Literal["requests", "transfers"]
@@ -55,8 +55,8 @@ class Inputs(Protocol):
     def trouble(self) -> str | None:
         """Why records may wait that nobody sees: as of the last fetch."""
 
-    async def close(self) -> None:
-        """Forget what was fetched."""
+    def close(self) -> None:
+        """Read no more, and forget what was fetched."""
 
 
 class Heads:
@@ -115,16 +115,10 @@ class Heads:
 
 
 class KafkaInputs:
-    """``Inputs`` on real brokers, as a taker of the process's feed.
+    """``Inputs`` on real brokers, as a taker of the process's feed."""
 
-    A failure of that feed fails everybody's reading. So whoever was failed reads on through a feed of its own, until it
-    has given the partition back without a failure: a partition that cannot be read troubles the others once.
-    """
-
-    def __init__(self, kafka: str, topics: Topics, partition: int, shared: Feed) -> None:
-        self._kafka, self._shared, self._own = kafka, shared, Feed(kafka)
-        self._feed = shared
-        self._started = False
+    def __init__(self, topics: Topics, partition: int, feed: Feed) -> None:
+        self._feed = feed
         self._places: dict[InputName, Partition] = {
             "transfers": Partition(topics.transfers, partition),
             "requests": Partition(topics.requests, partition),
@@ -140,12 +134,11 @@ class KafkaInputs:
 
     async def start(self, next_offsets: Mapping[str, int]) -> None:
         """See ``Inputs``."""
-        await self.close()
+        self.close()
         self._heads, self._failure, self._behind, self._answered_ms = Heads(), None, 0, {}
-        await self._check_retained(next_offsets)
+        await self._check_kept(next_offsets)
         self._started_ms = _now_ms()
-        self._started = True
-        await self._feed.add(self, {place: next_offsets[name] for name, place in self._places.items()})
+        self._feed.add(self, {place: next_offsets[name] for name, place in self._places.items()})
 
     async def take(self, limit: int, wait_ms: int) -> list[Input]:
         """See ``Inputs``."""
@@ -176,13 +169,10 @@ class KafkaInputs:
         """See ``Inputs``."""
         return next(iter(self._silent.values()), None)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """See ``Inputs``."""
         self._silent = {}
-        await self._feed.remove(self._places.values())
-        if self._started:
-            self._feed = self._shared if self._failure is None else self._own
-        self._started = False
+        self._feed.remove(self._places.values())
 
     # ---- what the feed tells
 
@@ -191,7 +181,7 @@ class KafkaInputs:
         return self._heads.room(self._names[place])
 
     def hear(self, place: Partition, heard: Heard) -> None:
-        """See ``Taker``. What is unknown since the feed began to read again, as when another came, stands as it was."""
+        """See ``Taker``. What a look did not answer stands as it was."""
         name, heads = self._names[place], self._heads
         if heard.records:
             heads.add(name, heard.records)
@@ -214,18 +204,11 @@ class KafkaInputs:
         self._failure = error
         self._news.set()
 
-    # ---- what is not retained
+    # ---- what is not kept
 
-    async def _check_retained(self, next_offsets: Mapping[str, int]) -> None:
-        places = self._places
-        consumer = await Consumer.start(self._kafka, "ledgerline-inputs", Isolation.COMMITTED)
-        try:
-            starts = await consumer.start_offsets(places.values())
-            ends = await consumer.end_offsets(places.values())
-        finally:
-            await consumer.close()
-        for name, place in places.items():
-            position, start, end = next_offsets[name], starts[place], ends[place]
+    async def _check_kept(self, next_offsets: Mapping[str, int]) -> None:
+        for name, place in self._places.items():
+            position, (start, end) = next_offsets[name], await self._feed.kept(place)
             if not start <= position <= end:
                 raise Halt(
                     f"expected the record at {position}, the position in the journal, within the log {start}..{end}: "

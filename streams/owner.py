@@ -131,7 +131,7 @@ class Owner:
                     await self._wait_for_change(None)
         finally:
             if self._inputs is not None:
-                await self._inputs.close()
+                self._inputs.close()
             await self._drop()
 
     # ---- the loop around the protocol
@@ -141,7 +141,7 @@ class Owner:
         try:
             await self._own()
         except NotWanted:
-            await self._rest(Phase.IDLE)
+            self._rest(Phase.IDLE)
         except Fenced as fenced:
             self._metrics.fenced.inc()
             self._log.warning("fenced", winner_epoch=fenced.winner, winner=fenced.owner, reason=str(fenced))
@@ -175,7 +175,7 @@ class Owner:
         while self._wanted and not self._stopping:
             await self._step(held, inputs)
         held.writer.release()
-        await self._rest(Phase.IDLE)
+        self._rest(Phase.IDLE)
         self._log.info("given back", seq=held.writer.position.seq)
 
     async def _step(self, held: Held, inputs: Inputs) -> None:
@@ -291,7 +291,7 @@ class Owner:
                 await self._drop()
             elif self._held.writer.owner:
                 self._held.writer.release()
-        await self._rest(Phase.WAITING)
+        self._rest(Phase.WAITING)
         await self._services.sleep(delay_s)
 
     def _halt(self, error: Exception) -> None:
@@ -301,7 +301,7 @@ class Owner:
         self._metrics.owned.labels(self._label).set(0)
         self._log.error("halted", **halted.plain(), exc_info=error)
 
-    async def _rest(self, phase: Phase) -> None:
+    def _rest(self, phase: Phase) -> None:
         """Not owning for now; requests that were read but not decided are read again."""
         self.status.phase = phase
         self._note_held_up(None)
@@ -309,7 +309,7 @@ class Owner:
         self._metrics.owned.labels(self._label).set(0)
         self._metrics.forget_lag(self._label)
         if self._inputs is not None:
-            await self._inputs.close()
+            self._inputs.close()
 
     async def _drop(self) -> None:
         """Forget the state; the next take restores."""

@@ -19,7 +19,6 @@ from streams.kafka import (
     Producer,
     Record,
     RecordTooLarge,
-    SharedProducer,
 )
 
 SEND_TIMEOUT_S: Final = 15.0
@@ -44,7 +43,7 @@ class Publisher(Protocol):
 
 
 class KafkaPublisher:
-    """Publishes through one idempotent producer for all partitions of the process.
+    """Publishes through one producer for all partitions of the process.
 
     A failed publication is sent again as a whole: records may be doubled, but the first occurrence of each is in order,
     because nothing newer is sent to the partition before the older ones are acknowledged.
@@ -52,7 +51,7 @@ class KafkaPublisher:
 
     def __init__(self, kafka: str) -> None:
         self._kafka = kafka
-        self._producer = SharedProducer(kafka, "ledgerline-outcomes")
+        self._producer = Producer(kafka, "ledgerline-outcomes")
         self._troubles: dict[Partition, str] = {}
 
     def trouble(self, to: Partition) -> str | None:
@@ -65,17 +64,13 @@ class KafkaPublisher:
             return
         delay_s = MIN_BACKOFF_S
         while True:
-            producer: Producer | None = None
             try:
-                producer = await self._producer.usable()
-                await producer.send_all(to, records, SEND_TIMEOUT_S)
+                await self._producer.send_all(to, records, SEND_TIMEOUT_S)
             except RecordTooLarge as error:
                 raise Halt(f"an outcome that the topic does not take: {error}", topic=str(to), offset=None) from error
             except KafkaFailure as error:
                 self._troubles[to] = str(error)
                 log.warning("publication failed; sending again", partition=to.number, error=str(error))
-                if producer is not None:
-                    await self._producer.replace(producer)
             else:
                 self._troubles.pop(to, None)
                 return

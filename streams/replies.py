@@ -61,7 +61,7 @@ class Replies:
         self._idle.set()
         self._known: dict[str, tuple[int, float]] = {}  # partitions (0: no such topic) and until when that holds
         self._admin: Admin | None = None
-        self._producer: Producer | None = None
+        self._producer = Producer(kafka, "ledgerline-replies")
 
     def offer(self, replies: Sequence[Reply]) -> None:
         """See ``ReplySink``."""
@@ -120,8 +120,6 @@ class Replies:
         by_partition: dict[int, list[Outgoing]] = defaultdict(list)
         for record in records:
             by_partition[partition_of(record.key or b"", partitions)].append(record)
-        if self._producer is None:
-            self._producer = await Producer.best_effort(self._kafka, "ledgerline-replies")
         for number, those in by_partition.items():
             try:
                 await self._producer.send_all(Partition(topic, number), those, SEND_TIMEOUT_S)
@@ -154,8 +152,7 @@ class Replies:
 
     async def _drop_clients(self) -> None:
         admin, self._admin = self._admin, None
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.kill()
+        producer, self._producer = self._producer, Producer(self._kafka, "ledgerline-replies")
+        await producer.kill()
         if admin is not None:
             await admin.close()

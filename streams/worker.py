@@ -17,7 +17,7 @@ from streams.doctor import examine
 from streams.feed import Feed
 from streams.inputs import KafkaInputs
 from streams.journal.kafka_log import KafkaLog
-from streams.kafka import KafkaFailure, Partition, SharedProducer
+from streams.kafka import KafkaFailure, Partition, Producer
 from streams.membership import GroupMembership, Membership, StaticMembership
 from streams.metrics import Readiness, WorkerMetrics
 from streams.owner import Owner
@@ -78,7 +78,8 @@ class Worker:
         self._metrics = metrics
         self._sinks = sinks or NoSinks()
         self._config = ConfigLog(self._topics.config)
-        self._journal = SharedProducer(options.kafka, "ledgerline-journal")
+        self._feed = Feed(options.kafka)
+        self._journal = Producer(options.kafka, "ledgerline-journal")
         self._owners: dict[int, Owner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._assigned: frozenset[int] | None = None  # None until the first assignment
@@ -133,6 +134,7 @@ class Worker:
             await replies.close()
             await publisher.close()
             await self._journal.close()
+            await self._feed.close()
         if defects:
             raise defects[0]
         if any(owner.status.phase is Phase.HALTED for owner in self._owners.values()):
@@ -159,13 +161,13 @@ class Worker:
 
     def _wire(self, ledger_id: str, publisher: KafkaPublisher, replies: Replies) -> Services:
         kafka, topics = self._options.kafka, self._topics
-        feed, journal = Feed(kafka), self._journal
+        feed, journal = self._feed, self._journal
         return Services(
             topics=topics,
             name=self._options.name,
             ledger_id=ledger_id,
             open_log=lambda p: KafkaLog(kafka, Partition(topics.journal, p), "ledgerline-journal", journal),
-            open_inputs=lambda p: KafkaInputs(kafka, topics, p, feed),
+            open_inputs=lambda p: KafkaInputs(topics, p, feed),
             publisher=publisher,
             replies=replies,
             config=self._config,

@@ -1,10 +1,9 @@
-"""Appending requests: per partition one batch after the other, through a producer that is replaced after any error."""
+"""Appending requests: per partition one batch after the other, each until it is acknowledged."""
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from ledgerline.client.under_way import UnderWay
@@ -26,31 +25,20 @@ Ended = Callable[[asyncio.Task[None]], None]
 _log = logging.getLogger("ledgerline.client")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Link:
-    """A producer, and a future that ends when it is given up: what waits for it then need not wait for a timeout."""
-
-    producer: Producer
-    given_up: asyncio.Future[None]
-
-
 class Sender:
     """Appends requests; ``put`` returns at once. First copies for a partition are appended in the order of ``put``."""
 
     def __init__(self, bootstrap: str, client_id: str, ready: Ready, ended: Ended) -> None:
         """*ready* returns when the answers to what is appended to a partition will be heard; *ended* hears of tasks."""
-        self._bootstrap = bootstrap
-        self._client_id = client_id
+        self._producer = Producer(bootstrap, client_id)
         self._ready = ready
         self._ended = ended
         self._queues: dict[Partition, deque[UnderWay]] = {}
         self._drains: dict[Partition, asyncio.Task[None]] = {}
-        self._link: _Link | None = None
-        self._linking = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect, so that a wrong address is known at once. Raises KafkaFailure."""
-        await self._linked()
+        await self._producer.connect()
 
     def put(self, request: UnderWay) -> None:
         """Append one more copy of *request* soon; try until it is acknowledged or nobody waits for it."""
@@ -66,9 +54,10 @@ class Sender:
         for drain in drains:
             drain.cancel()
         await asyncio.gather(*drains, return_exceptions=True)
-        if self._link is not None:
-            await _kill(self._link.producer)
-            self._link = None
+        try:
+            await self._producer.kill()
+        except ClientLeak as leak:  # it could only repeat requests, which is harmless, as each has its id: so no exit
+            _log.warning("%s (not ended)", leak)
 
     async def _drain(self, to: Partition) -> None:
         """Append what waits for *to*, batch by batch, once its answers will be heard; ends when nothing waits.
@@ -82,7 +71,7 @@ class Sender:
                 for request in batch:
                     request.attempts += 1
                 try:
-                    await self._append(to, [request.outgoing for request in batch])
+                    await self._producer.send_all(to, [request.outgoing for request in batch], APPEND_TIMEOUT_S)
                 except KafkaFailure as failure:
                     _log.warning("requests not acknowledged, sending again: %s", failure)
                     for request in batch:
@@ -113,48 +102,7 @@ class Sender:
             batch.append(request)
         return batch
 
-    async def _append(self, to: Partition, records: list[Outgoing]) -> None:
-        """Raises KafkaFailure; by then the producer is given up, because it may refuse everything that follows."""
-        link = await self._linked()
-        sending = asyncio.create_task(link.producer.send_all(to, records, APPEND_TIMEOUT_S))
-        try:
-            await asyncio.wait({sending, link.given_up}, return_when=asyncio.FIRST_COMPLETED)
-            await _finished(sending)
-        except KafkaFailure:
-            await self._give_up(link)
-            raise
-        finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-
-    async def _linked(self) -> _Link:
-        async with self._linking:
-            if self._link is None:
-                producer = await Producer.idempotent(self._bootstrap, self._client_id)
-                self._link = _Link(producer, asyncio.get_running_loop().create_future())
-            return self._link
-
-    async def _give_up(self, link: _Link) -> None:
-        if self._link is link:
-            self._link = None
-            link.given_up.set_result(None)
-            await _kill(link.producer)
-
 
 def _size(record: Outgoing) -> int:
     headers = sum(len(name) + len(value or b"") for name, value in record.headers)
     return len(record.key or b"") + len(record.value or b"") + headers
-
-
-async def _finished(sending: asyncio.Task[None]) -> None:
-    if not sending.done():
-        raise KafkaFailure("append requests: the producer was given up after a failure on another partition")
-    await sending
-
-
-async def _kill(producer: Producer) -> None:
-    """A producer that goes on may append old requests later. That is harmless, as each has its id: so no exit here."""
-    try:
-        await producer.kill()
-    except ClientLeak as leak:
-        _log.warning("%s (not ended: it can only repeat requests)", leak)

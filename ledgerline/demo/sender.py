@@ -15,19 +15,18 @@ TICK_S: Final = 0.02
 BURST: Final = 1_000
 """Accounts are opened in bursts; payments are sent in bursts of at most this many, however late the sender is."""
 ACKNOWLEDGED_WITHIN_S: Final = 30.0
+RETRY_S: Final = 0.2
 MAX_UNANSWERED: Final = 50_000
 """Above this backlog the sender waits: the demo shows a stream, not a queue."""
 
 
 class Sender:
-    """Appends to ``requests`` through one idempotent producer, replaced after any error; mutable, used by one task."""
+    """Appends to ``requests``; mutable, used by one task."""
 
     def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
-        self._bootstrap = bootstrap
         self._topic = topic
         self._partitions = partitions
-        self._producer: Producer | None = None
-        self._starting = asyncio.Lock()
+        self._producer = Producer(bootstrap, "ledgerline-demo")
         self.sent = 0
 
     async def send(self, outbound: list[Outbound]) -> None:
@@ -40,24 +39,14 @@ class Sender:
 
     async def _append(self, number: int, records: list[Outgoing]) -> None:
         while True:
-            producer = await self._usable()
             try:
-                return await producer.send_all(Partition(self._topic, number), records, ACKNOWLEDGED_WITHIN_S)
+                return await self._producer.send_all(Partition(self._topic, number), records, ACKNOWLEDGED_WITHIN_S)
             except KafkaFailure:
-                if producer is self._producer:
-                    self._producer = None
-                await producer.kill()
-
-    async def _usable(self) -> Producer:
-        async with self._starting:
-            if self._producer is None:
-                self._producer = await Producer.idempotent(self._bootstrap, "ledgerline-demo")
-            return self._producer
+                await asyncio.sleep(RETRY_S)
 
     async def close(self) -> None:
         """Close the producer; everything sent was acknowledged."""
-        if self._producer is not None:
-            await self._producer.close()
+        await self._producer.close()
 
 
 async def send_bursts(sender: Sender, outbound: Iterator[Outbound]) -> int:

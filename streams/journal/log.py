@@ -37,7 +37,7 @@ class OffsetOutOfRange(LogUnavailable):
 
 
 class AppendUnknown(LogUnavailable):
-    """The record may be in the log, get there later, twice, or never. The client that sent it is closed."""
+    """The record may be in the log, get there later, or never. It is not sent any more."""
 
 
 class Log(Protocol):
@@ -63,8 +63,8 @@ class Log(Protocol):
         """Append one record (key null) with all in-sync replicas and return the offset that was acknowledged.
 
         The record may lie in the log more than once; any copy may be the acknowledged one. One append at a time.
-        Raises AppendUnknown for every error, for no answer in time, and for an answer without an offset; by then the
-        client that sent it is closed for certain, and the next call opens another. A cancelled call closes it too.
+        Raises AppendUnknown for every error, for no answer in time, and for an answer without an offset; behind
+        that, and behind a cancellation, it is not sent any more.
         """
 
     async def close(self) -> None:

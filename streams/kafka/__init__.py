@@ -25,11 +25,12 @@ from streams.kafka.common import (
     RecordTooLarge,
     TopicExists,
     UnknownTopic,
+    Unreachable,
 )
 from streams.kafka.consumers import Consumer, read_to_end
+from streams.kafka.fetcher import Fetched, Fetcher
 from streams.kafka.membership import Member
 from streams.kafka.producers import Producer
-from streams.kafka.shared import SharedProducer
 
 __all__ = [
     "BATCH_BYTES",
@@ -43,6 +44,8 @@ __all__ = [
     "Admin",
     "ClientLeak",
     "Consumer",
+    "Fetched",
+    "Fetcher",
     "Headers",
     "Isolation",
     "KafkaFailure",
@@ -54,9 +57,9 @@ __all__ = [
     "Producer",
     "Record",
     "RecordTooLarge",
-    "SharedProducer",
     "TopicExists",
     "TopicInfo",
     "UnknownTopic",
+    "Unreachable",
     "read_to_end",
 ]

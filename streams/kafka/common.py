@@ -16,6 +16,7 @@ FETCH_WAIT_MS = 100  # a fetch without data: short, because a seek waits for the
 MAX_RECORD_BYTES = 8 * 1024 * 1024  # `max.message.bytes` of the journal, the largest topic
 BATCH_BYTES = 900_000  # of several records sent as one batch: below the broker's default `message.max.bytes`
 CLOSE_TIMEOUT_S = 5.0
+NO_PRODUCER = -1  # producer id, epoch and sequence of batches that are neither idempotent nor transactional
 LOG_APPEND_TIME = 1  # `Record.timestamp_type` of a time that the broker has set
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -45,6 +46,10 @@ class OffsetOutOfRange(KafkaFailure):
     def __init__(self, message: str, places: frozenset[Partition] = frozenset()) -> None:
         super().__init__(message)
         self.places = places
+
+
+class Unreachable(KafkaFailure):
+    """The broker that leads a partition does not answer, or there is none just now. It passes."""
 
 
 class UnknownTopic(KafkaFailure):

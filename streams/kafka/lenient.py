@@ -8,12 +8,18 @@ back into the same bytes. Records of other fetches take the usual, compiled way 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
+import aiokafka.errors
 from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
+from streams.kafka.common import Isolation, Partition, Record, failures, topic_partition
+
+CHECK_CRCS: Final = True
 V2 = 2  # the format of record batches that has headers
 
 
@@ -71,6 +77,32 @@ class _LenientPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc] 
             while (record := super().__next__()).offset < delivered:
                 pass
             return record
+
+
+class _OurRecords(_LenientPartitionRecords):
+    """The same as our own records."""
+
+    def _consumer_record(self, tp: Any, r: Any) -> Record:
+        return Record(tp.topic, tp.partition, r.offset, r.key, r.value, tuple(r.headers), r.timestamp, r.timestamp_type)
+
+
+def read_batches(
+    place: Partition, data: bytes, aborted: Sequence[tuple[int, int]], offset: int, isolation: Isolation
+) -> tuple[list[Record], int]:
+    """The records from *offset* on in what one fetch gave of *place*, and the offset to go on from.
+
+    Batches behind a damaged one are left for the next fetch. Raises KafkaFailure if the first is damaged.
+    """
+    level = READ_COMMITTED if isolation is Isolation.COMMITTED else READ_UNCOMMITTED
+    reading = _OurRecords(topic_partition(place), _KeptRecords(data), aborted, offset, None, None, CHECK_CRCS, level)
+    found: list[Record] = []
+    with failures(f"read {place} from offset {offset}"):
+        try:
+            found.extend(reading)
+        except aiokafka.errors.CorruptRecordException:
+            if not found:
+                raise
+    return found, reading.next_fetch_offset
 
 
 def install() -> None:

@@ -1,91 +1,90 @@
-"""Appending: every record through a client that dies at its first error and can be closed for certain."""
+"""Appending: nothing is sent behind the back of whoever waits for it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Self
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
-import aiokafka
 import aiokafka.errors
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from streams.kafka.cluster import Cluster
 from streams.kafka.common import (
     BATCH_BYTES,
     CLOSE_TIMEOUT_S,
+    LOG_APPEND_TIME,
     MAX_RECORD_BYTES,
-    REQUEST_TIMEOUT_MS,
+    NO_PRODUCER,
     Acknowledged,
     ClientLeak,
     KafkaFailure,
     Outgoing,
     Partition,
     RecordTooLarge,
+    Unreachable,
     failures,
 )
+from streams.kafka.wire import Produced, produce
+
+REPLICATED_WITHIN_MS: Final = 10_000
+"""Then the broker gives up waiting for replicas, and says so; before the client closes the connection."""
+
+REQUEST_BYTES: Final = 16 * 1024 * 1024
+"""One request holds no more, unless one batch is larger: far below the brokers' default `socket.request.max.bytes`."""
+
+LEADER_PAUSE_S: Final = 0.1
+"""Between two looks for the leader of a partition."""
+
+_NOT_THE_LEADER: Final = frozenset(
+    error.errno
+    for error in (
+        aiokafka.errors.NotLeaderForPartitionError,
+        aiokafka.errors.LeaderNotAvailableError,
+        aiokafka.errors.UnknownTopicOrPartitionError,
+    )
+)
+"""Refusals by a broker that does not lead the partition, or does not know yet that it does."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """What one call sends to one partition, and its answer."""
+
+    to: Partition
+    data: bytes
+    answer: asyncio.Future[Produced]
 
 
 class Producer:
-    """Appends with ``acks=all``; records of one partition in the order of the calls.
+    """Appends with ``acks=all``; what is sent at the same time travels in one request for each broker.
 
-    After an error of an idempotent producer, kill it and start another: it would refuse every later send to that
-    partition (aiokafka issue 1017).
+    While that is under way the next one fills.
+    A batch is sent again only when a broker refused it that does not lead the partition; after any other error it is in
+    the log, or gets there, or never does, and it is up to the caller to send it again. An error of one partition is no
+    business of the others, except that the loss of a connection, or 15 s without any answer, ends everything that is
+    under way to that broker.
     """
 
-    def __init__(self, producer: Any) -> None:
-        self._producer = producer
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        """Connects when it is first used, and again whenever no broker can be reached."""
+        self._cluster = Cluster(bootstrap, client_id)
+        self._waiting: dict[int, deque[_Batch]] = {}  # by broker, not yet sent
+        self._pumps: dict[int, asyncio.Task[None]] = {}
         self._dead = False
-        self._limits: set[asyncio.Timeout] = set()  # of the sends under way
-        self._requests: set[asyncio.Task[None]] = set()  # under way, at most one for each broker
 
     @classmethod
-    async def idempotent(cls, bootstrap: str, client_id: str) -> Self:
-        """For journal, outcomes and transfers: re-sent requests are appended once as long as this client lives."""
-        return await cls._start(bootstrap, client_id, enable_idempotence=True)
-
-    @classmethod
-    async def best_effort(cls, bootstrap: str, client_id: str) -> Self:
-        """For reply topics and upstream clients: one bad record does not end the client; records may be doubled."""
-        return await cls._start(bootstrap, client_id, enable_idempotence=False)
-
-    @classmethod
-    async def _start(cls, bootstrap: str, client_id: str, **more: Any) -> Self:
-        producer = aiokafka.AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
-            client_id=client_id,
-            acks="all",
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=MAX_RECORD_BYTES,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-            metadata_max_age_ms=60_000,
-            **more,
-        )
-        self = cls(producer)
-        self._note_requests()
-        try:
-            with failures(f"connect a producer to {bootstrap}"):
-                await asyncio.wait_for(producer.start(), REQUEST_TIMEOUT_MS / 1000)
-        except BaseException:
-            await self.kill()
-            raise
+    async def start(cls, bootstrap: str, client_id: str) -> Self:
+        """One that is connected. Raises KafkaFailure."""
+        self = cls(bootstrap, client_id)
+        await self.connect()
         return self
 
-    def _note_requests(self) -> None:
-        """Know the tasks that wait for brokers: the sender task, when it is cancelled, leaves all but one running."""
-        sender = self._producer._sender  # noqa: SLF001  # nothing public shows them
-        request = sender._send_produce_req  # noqa: SLF001  # as above
-
-        async def noted(*to: Any) -> None:
-            task: Any = asyncio.current_task()
-            self._requests.add(task)
-            try:
-                await request(*to)
-            finally:
-                self._requests.discard(task)
-
-        sender._send_produce_req = noted  # noqa: SLF001  # as above
+    async def connect(self) -> None:
+        """Connect if that was not done, so that a wrong address is known at once. Raises KafkaFailure."""
+        await self._cluster.connect()
 
     @property
     def dead(self) -> bool:
@@ -93,110 +92,166 @@ class Producer:
         return self._dead
 
     async def send(self, to: Partition, record: Outgoing, timeout_s: float) -> Acknowledged:
-        """Append one record and wait for its acknowledgement. After an error it may be there, or still get there."""
+        """Append one record and wait for its acknowledgement. Raises RecordTooLarge, KafkaFailure."""
         doing = f"append a record of {len(record.value or b''):,} bytes to {to}"
-        producer = self._usable(doing)
-        async with self._limited(doing, timeout_s):
-            meta = await producer.send_and_wait(
-                to.topic, record.value, key=record.key, partition=to.number, headers=list(record.headers)
-            )
-        return Acknowledged(meta.offset, meta.timestamp or -1, meta.timestamp_type)
+        (batch,) = _batches(doing, [record])
+        got = await self._append(doing, to, batch, timeout_s)
+        return Acknowledged(got.offset, got.timestamp_ms, LOG_APPEND_TIME if got.timestamp_ms >= 0 else 0)
 
     async def send_all(self, to: Partition, records: Sequence[Outgoing], timeout_s: float) -> None:
-        """Append *records* in order, in as few batches as fit, and wait for every acknowledgement (2 µs a record)."""
+        """Append *records* in order, in as few batches as fit, and wait for every acknowledgement (2 µs a record).
+
+        A batch is sent when the one before is acknowledged: after an error there is no gap in what was appended.
+        """
         doing = f"append {len(records)} record(s) to {to}"
-        producer, sent = self._usable(doing), []
-        async with self._limited(doing, timeout_s):
-            batch = producer.create_batch()
-            for record in records:
-                if len(record.value or b"") > MAX_RECORD_BYTES:  # `send_batch` does not check it
-                    raise RecordTooLarge(
-                        f"{doing}: one is {len(record.value or b''):,} bytes long, at most {MAX_RECORD_BYTES:,}"
-                    )
-                if not self._add(batch, record):
-                    sent.append(await producer.send_batch(batch, to.topic, partition=to.number))
-                    batch = producer.create_batch()
-                    self._add(batch, record)  # the first of a batch is accepted at any size
-            if batch.record_count():
-                sent.append(await producer.send_batch(batch, to.topic, partition=to.number))
-            for acknowledgement in sent:
-                await acknowledgement
-
-    @contextlib.asynccontextmanager
-    async def _limited(self, doing: str, timeout_s: float) -> AsyncIterator[None]:
-        """At most *timeout_s*, and no longer than this client lives. Raises KafkaFailure."""
-        with failures(doing):
-            try:
-                async with asyncio.timeout(timeout_s) as limit:
-                    self._limits.add(limit)
-                    try:
-                        yield
-                    finally:
-                        self._limits.discard(limit)
-            except TimeoutError as error:
-                if self._dead:
-                    raise KafkaFailure(f"{doing}: this client was closed meanwhile") from error
-                raise
-
-    @staticmethod
-    def _add(batch: Any, record: Outgoing) -> bool:
-        headers = list(record.headers)
-        return batch.append(timestamp=None, key=record.key, value=record.value, headers=headers) is not None
-
-    async def partitions_of(self, topic: str) -> int:
-        """How many partitions *topic* has. An unknown one stays in the client's metadata: ask an admin first."""
-        with failures(f"look up {topic}"):
-            return len(await self._usable("look up").partitions_for(topic))
-
-    def _usable(self, doing: str) -> Any:
-        if self._dead:
-            raise KafkaFailure(f"{doing}: this client was closed")
-        return self._producer
+        for batch in list(_batches(doing, records)):
+            await self._append(doing, to, batch, timeout_s)
 
     async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Wait for what is under way, then close; after *timeout_s* like ``kill``."""
-        if self._dead:
-            return
         self._dead = True
-        with contextlib.suppress(TimeoutError, OSError, aiokafka.errors.KafkaError):
-            await asyncio.wait_for(self._producer.stop(), timeout_s)
-        await self.kill(timeout_s)
+        if self._pumps:
+            await asyncio.wait(self._pumps.values(), timeout=timeout_s)
+        await self.kill()
 
-    async def kill(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """End the client without waiting for what is under way; afterwards nothing of it can be appended *by us*.
+    async def kill(self) -> None:
+        """End without waiting: what waits is never sent, and what is under way fails; it may still reach the broker.
 
-        aiokafka's ``stop()`` waits for a batch that never expires, and when it is given up the sender task goes on and
-        may append minutes later. So: 1. cancel that task and those of its requests, which may still be connecting,
-        2. close the connections (which fails the requests they wait for), until they have ended; 3. close what they
-        opened meanwhile; 4. check. A request that has already left may still reach the broker. Sends under way fail at
-        once.
-
-        Raises: ClientLeak if something is left after *timeout_s*: the process must exit.
+        Raises: ClientLeak if something is left after 5 s: the process must exit.
         """
         self._dead = True
-        for limit in self._limits:  # aiokafka never tells them
-            if not limit.expired():
-                limit.reschedule(0)
-        producer, deadline = self._producer, time.monotonic() + timeout_s
-        producer._closed = True  # noqa: SLF001  # or its destructor complains
-        sender = producer._sender.sender_task  # noqa: SLF001  # nothing public stops it
-        while (running := self._running(sender)) and time.monotonic() < deadline:
-            for task in running:
-                task.cancel()
-            await self._drop_connections(deadline)
-            await asyncio.wait(running, timeout=0.1)
-        await self._drop_connections(deadline)
-        alive = [c for c in producer.client._conns.values() if c.connected()]  # noqa: SLF001  # nor shows them
-        if alive or running:
-            raise ClientLeak(
-                f"a producer is not closed after {timeout_s} s: {len(alive)} open connection(s), {len(running)} "
-                "running task(s); the process must end"
+        await asyncio.shield(self._kill())
+
+    async def _kill(self) -> None:
+        pumps = [*self._pumps.values()]
+        for pump in pumps:
+            pump.cancel()
+        await self._cluster.close()
+        if pumps:
+            _, running = await asyncio.wait(pumps, timeout=CLOSE_TIMEOUT_S)
+            if running:
+                raise ClientLeak(f"{len(running)} request(s) not ended after {CLOSE_TIMEOUT_S} s; the process must end")
+
+    # ---- one batch
+
+    async def _append(self, doing: str, to: Partition, data: bytes, timeout_s: float) -> Produced:
+        with failures(doing):
+            try:
+                async with asyncio.timeout(timeout_s):
+                    answer = await self._answered(await self._leader(to), to, data)
+                    while answer.error in _NOT_THE_LEADER:
+                        await asyncio.sleep(LEADER_PAUSE_S)
+                        answer = await self._answered(await self._leader(to), to, data)
+            except KafkaFailure as error:
+                raise KafkaFailure(f"{doing}: {error}") from error
+            if answer.error:
+                raise aiokafka.errors.for_code(answer.error)
+            return answer
+
+    async def _leader(self, to: Partition) -> int:
+        known = self._cluster.known_leader(to)
+        while known is None:
+            self._check()
+            try:
+                known = await self._cluster.leader(to)
+            except Unreachable:
+                await asyncio.sleep(LEADER_PAUSE_S)
+        return known
+
+    async def _answered(self, node: int, to: Partition, data: bytes) -> Produced:
+        self._check()
+        batch = _Batch(to, data, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(node, deque()).append(batch)
+        if node not in self._pumps:
+            self._pumps[node] = asyncio.create_task(self._pump(node), name=f"produce to broker {node}")
+        return await batch.answer
+
+    def _check(self) -> None:
+        if self._dead:
+            raise KafkaFailure("this client was closed")
+
+    # ---- one broker
+
+    async def _pump(self, node: int) -> None:
+        """Request after request until nothing waits: one at a time, so that batches of a partition stay in order."""
+        waiting, request = self._waiting[node], list[_Batch]()
+        try:
+            while request := _next_request(waiting):
+                await self._request(node, request)
+        except asyncio.CancelledError:
+            _fail([*request, *waiting], KafkaFailure("this client was closed meanwhile"))
+            raise
+        finally:
+            del self._pumps[node], self._waiting[node]  # no await since nothing waited
+
+    async def _request(self, node: int, request: list[_Batch]) -> None:
+        try:
+            answers = await self._cluster.ask(
+                node, produce([(batch.to, batch.data) for batch in request], REPLICATED_WITHIN_MS)
             )
+            for batch in request:
+                if not batch.answer.done():
+                    batch.answer.set_result(answers[batch.to])
+            if any(answer.error for answer in answers.values()):
+                self._cluster.refresh_soon()
+        except KafkaFailure as error:
+            _fail(request, error)
+            self._cluster.refresh_soon()
+        except Exception as error:  # noqa: BLE001 - a defect: whoever waits must hear of it
+            _fail(request, error)
 
-    def _running(self, sender: asyncio.Task[None] | None) -> set[asyncio.Task[None]]:
-        tasks = self._requests if sender is None else {sender, *self._requests}
-        return {task for task in tasks if not task.done()}
 
-    async def _drop_connections(self, deadline: float) -> None:
-        with contextlib.suppress(TimeoutError, OSError, aiokafka.errors.KafkaError):
-            await asyncio.wait_for(self._producer.client.close(), max(0.05, deadline - time.monotonic()))
+def _next_request(waiting: deque[_Batch]) -> list[_Batch]:
+    """The batches to send next, in order, at most one for each partition; what nobody waits for any more is dropped."""
+    taken: dict[Partition, _Batch] = {}
+    size = 0
+    while waiting:
+        batch = waiting[0]
+        if not batch.answer.done():
+            if batch.to in taken or (taken and size + len(batch.data) > REQUEST_BYTES):
+                break
+            taken[batch.to] = batch
+            size += len(batch.data)
+        waiting.popleft()
+    return [*taken.values()]
+
+
+def _fail(batches: Sequence[_Batch], error: Exception) -> None:
+    for batch in batches:
+        if not batch.answer.done():
+            batch.answer.set_exception(error)
+
+
+def _batches(doing: str, records: Sequence[Outgoing]) -> Iterator[bytes]:
+    """*records* as record batches; a record that is larger than a batch has one of its own. Raises RecordTooLarge."""
+    builder: Any = None
+    count = 0
+    for record in records:
+        size = len(record.value or b"")
+        if size > MAX_RECORD_BYTES:
+            raise RecordTooLarge(f"{doing}: one is {size:,} bytes long, at most {MAX_RECORD_BYTES:,}")
+        if builder is None or not _add(builder, count, record):
+            if builder is not None:
+                yield bytes(builder.build())
+            builder, count = _builder(), 0
+            _add(builder, count, record)  # the first is accepted at any size
+        count += 1
+    if builder is not None:
+        yield bytes(builder.build())
+
+
+def _builder() -> Any:
+    return DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=0,
+        is_transactional=0,
+        producer_id=NO_PRODUCER,
+        producer_epoch=NO_PRODUCER,
+        base_sequence=NO_PRODUCER,
+        batch_size=BATCH_BYTES,
+    )
+
+
+def _add(builder: Any, number: int, record: Outgoing) -> bool:
+    added = builder.append(number, timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+    return added is not None

@@ -92,7 +92,7 @@ class Publisher:
         records = [Outgoing(None, b"%d:%d" % pair) for pair in enumerate(content, seq)]
         while True:
             try:
-                self.producer = self.producer or await Producer.idempotent(self.bootstrap, "outcomes")
+                self.producer = self.producer or await Producer.start(self.bootstrap, "outcomes")
                 await self.producer.send_all(self.to, records, 10.0)
             except KafkaFailure:
                 if self.producer is not None:

@@ -388,7 +388,7 @@ def test_a_broken_journal_is_exit_code_4(ledger: Ledger, monkeypatch: pytest.Mon
     assert ledgerline("init", "--partitions", "1", "--dev").code == 0
 
     async def spoil() -> None:
-        producer = await Producer.best_effort(os.environ["LEDGERLINE_KAFKA"], "test")
+        producer = await Producer.start(os.environ["LEDGERLINE_KAFKA"], "test")
         await producer.send(Partition(f"{prefix}journal", 0), Outgoing(None, b"{}"), 10)
         await producer.close()
 

@@ -107,7 +107,7 @@ async def scripted(kafka: str) -> AsyncIterator[Engine]:
     prefix = f"t-client-{secrets.token_hex(4)}."
     topics = [f"{prefix}requests", f"{prefix}outcomes", f"{prefix}replies"]
     await create_topics(kafka, topics)
-    engine = Engine(prefix, await Producer.best_effort(kafka, "engine"))
+    engine = Engine(prefix, await Producer.start(kafka, "engine"))
     consumer = await Consumer.start(kafka, "engine", Isolation.COMMITTED)
     inputs = [Partition(f"{prefix}requests", number) for number in range(PARTITIONS)]
     consumer.assign(inputs)

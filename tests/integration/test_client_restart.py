@@ -49,7 +49,7 @@ def kill(server: local.Server) -> None:
 @asynccontextmanager
 async def answering(kafka: str, engine: Engine, at: dict[int, int]) -> AsyncIterator[None]:
     """Decide requests from the offsets *at* on, which move."""
-    engine.producer = await Producer.best_effort(kafka, "engine")
+    engine.producer = await Producer.start(kafka, "engine")
     consumer = await Consumer.start(kafka, "engine", Isolation.COMMITTED)
     consumer.assign([Partition(TOPICS[0], number) for number in range(PARTITIONS)])
     for number in range(PARTITIONS):
@@ -76,7 +76,7 @@ async def test_requests_survive_the_death_of_the_broker(stack: Layout) -> None:
     broker = await asyncio.to_thread(start, stack)
     kafka, at = broker.address, dict[int, int]()
     await create_topics(kafka, TOPICS)
-    idle = await Producer.best_effort(kafka, "idle")
+    idle = await Producer.start(kafka, "idle")
     engine = Engine(PREFIX, idle)
     await idle.close()
     async with Client(kafka=kafka, prefix=PREFIX, resend_after_s=1) as client:

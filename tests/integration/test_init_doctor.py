@@ -50,7 +50,7 @@ async def create(kafka: str, prefix: str, partitions: int, changes: Mapping[str,
 
 
 async def write(kafka: str, to: Partition, record: Outgoing) -> None:
-    producer = await Producer.idempotent(kafka, "test")
+    producer = await Producer.start(kafka, "test")
     await producer.send(to, record, 10)
     await producer.close()
 

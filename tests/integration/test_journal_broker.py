@@ -116,24 +116,22 @@ async def until(reached: object, what: str) -> None:
         await asyncio.sleep(0.02)
 
 
-def senders() -> int:
-    """Running sender tasks of aiokafka's producers: each may still append."""
-    return sum("Sender._sender_routine" in repr(task.get_coro()) for task in asyncio.all_tasks())
+def sending() -> int:
+    """Running tasks that send batches: each may still append."""
+    return sum("Producer._pump" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
-async def test_a_block_sent_to_a_frozen_broker_counts_once_and_its_client_is_gone(
+async def test_a_block_sent_to_a_frozen_broker_counts_once(
     broker: Broker, log: KafkaLog, partition: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka_log, "APPEND_TIMEOUT_S", 1.0)
     state: list[int] = []
     writer = await writer_on(log, state)
     await append(writer, 1)
-    assert senders() == 1
     broker.signal(signal.SIGSTOP)
     try:
         second = asyncio.create_task(append(writer, 2))
         await until(lambda: writer.trouble is not None, "the append is not given up")
-        assert senders() == 0
         assert not second.done()
     finally:
         broker.signal(signal.SIGCONT)
@@ -149,7 +147,7 @@ async def test_when_the_broker_dies_and_comes_back_writer_and_reader_go_on_and_a
     broker: Broker, log: KafkaLog, partition: Partition
 ) -> None:
     writer, elsewhere = await writer_on(log, []), Partition(partition.topic, 0)
-    producer = await Producer.idempotent(broker.address, "test")
+    producer = await Producer.start(broker.address, "test")
     await producer.send(elsewhere, Outgoing(None, b"first"), 10.0)
     async with KafkaLog(broker.address, partition, "reader") as other:
         reading = asyncio.create_task(followed(other, 400))
@@ -160,11 +158,11 @@ async def test_when_the_broker_dies_and_comes_back_writer_and_reader_go_on_and_a
         await broker.restart()
         await asyncio.wait_for(writing, 90)
         assert await asyncio.wait_for(reading, 60) == list(range(1, 401))
-    producer = await Producer.idempotent(broker.address, "test")
+    producer = await Producer.start(broker.address, "test")
     await producer.send(elsewhere, Outgoing(None, b"second"), 20.0)
     await producer.close()
     await log.close()
-    assert senders() == 0
+    assert sending() == 0
     consumer = await Consumer.start(broker.address, "test", Isolation.UNCOMMITTED)
     assert [r.value for r in await read_to_end(consumer, elsewhere, 0)] == [b"first", b"second"]
     await consumer.close()
@@ -176,10 +174,9 @@ async def write(writer: Writer, blocks: int) -> None:
 
 
 async def lose_a_producer(producer: Producer, to: Partition) -> None:
-    """Without a broker a send is not acknowledged in time; the client is killed and cannot be used again."""
-    with pytest.raises(KafkaFailure, match="TimeoutError"):
+    """Without a broker a send fails; the client is killed and cannot be used again."""
+    with pytest.raises(KafkaFailure, match="append a record of 4 bytes"):
         await producer.send(to, Outgoing(None, b"late"), 1.0)
-    assert senders() >= 1  # aiokafka never gives up
     began = time.monotonic()
     await producer.kill()
     assert time.monotonic() - began < 6.0

@@ -75,7 +75,7 @@ async def restore(kafka: str, found: Mapping[Partition, list[Record]], previous:
         older.config: found[Partition(previous.config, 0)],
         older.requests: found[Partition(previous.requests, 0)],
     }
-    producer = await Producer.idempotent(kafka, "tests-restored")
+    producer = await Producer.start(kafka, "tests-restored")
     try:
         for topic, records in kept.items():
             outgoing = [Outgoing(r.key, r.value, r.headers) for r in records]

@@ -184,7 +184,7 @@ async def test_a_given_back_partition_is_resumed_without_a_restore(ledger: Upstr
 
 async def test_a_corrupt_journal_halts_its_partition_while_the_others_go_on(ledger: Upstream) -> None:
     accounts = [ledger.account(p) for p in range(PARTITIONS)]
-    producer = await Producer.idempotent(ledger.kafka, "test")
+    producer = await Producer.start(ledger.kafka, "test")
     await producer.send(Partition(ledger.topics.journal, 1), Outgoing(None, b"graffiti"), 10)
     await producer.close()
     one = worker(ledger)
@@ -235,7 +235,7 @@ async def test_a_recreated_requests_topic_halts_what_was_decided_beyond_its_end(
 
 
 async def test_a_foreign_record_on_transfers_is_skipped(ledger: Upstream) -> None:
-    producer = await Producer.idempotent(ledger.kafka, "test")
+    producer = await Producer.start(ledger.kafka, "test")
     await producer.send(Partition(ledger.topics.transfers, 0), Outgoing(None, b"graffiti"), 10)
     await producer.close()
     one = worker(ledger)

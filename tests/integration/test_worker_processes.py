@@ -170,7 +170,7 @@ async def test_a_worker_that_was_paused_is_fenced_and_comes_back(ledger: Upstrea
 
 
 async def test_a_halted_partition_is_on_readyz_and_in_the_exit_code(ledger: Upstream, workers: Processes) -> None:
-    producer = await Producer.idempotent(ledger.kafka, "test")
+    producer = await Producer.start(ledger.kafka, "test")
     await producer.send(Partition(ledger.topics.journal, 1), Outgoing(None, b"graffiti"), 10)
     await producer.close()
     one = workers.start()

@@ -115,7 +115,7 @@ async def upstream(kafka: str) -> AsyncIterator[Upstream]:
     """A fresh ledger of 4 partitions; its topics are deleted at the end."""
     prefix = f"worker-{secrets.token_hex(4)}."
     await init_ledger(kafka, prefix, partitions=PARTITIONS, dev=True)
-    producer = await Producer.idempotent(kafka, "test")
+    producer = await Producer.start(kafka, "test")
     consumer = await Consumer.start(kafka, "test", Isolation.UNCOMMITTED)
     places = [Partition(Topics(prefix).outcomes, p) for p in range(PARTITIONS)]
     consumer.assign(places)

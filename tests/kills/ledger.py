@@ -190,7 +190,7 @@ async def ledger(kafka: str, postgres: str, partitions: int) -> AsyncIterator[Le
     try:
         await migrate(dsn)
         await init_ledger(kafka, prefix, partitions=partitions, dev=True)
-        producer = await Producer.idempotent(kafka, "kills")
+        producer = await Producer.start(kafka, "kills")
         try:
             found = Ledger(kafka, dsn, prefix, partitions, producer)
             await _create(kafka, found.replies)

@@ -253,7 +253,7 @@ class Traffic:
             while correlation not in self.ears.malformed:
                 try:
                     if producer is None:
-                        producer = await Producer.idempotent(self._ledger.kafka, "storm-broken")
+                        producer = await Producer.start(self._ledger.kafka, "storm-broken")
                     await producer.send(to, record, APPEND_WITHIN_S)
                     self.ears.malformed.add(correlation)
                 except KafkaFailure:

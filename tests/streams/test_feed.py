@@ -1,36 +1,31 @@
-"""One consumer for many places: who hears what, and what happens to the others when one comes, goes or fails."""
+"""One reader for many places: who hears what, and what happens to the others when one comes, goes or fails."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
 from streams.feed import Feed, Heard
-from streams.inputs import KafkaInputs
-from streams.kafka import LOG_APPEND_TIME, KafkaFailure, OffsetOutOfRange, Partition, Record
-from streams.topics import Topics
+from streams.kafka import LOG_APPEND_TIME, Fetched, KafkaFailure, OffsetOutOfRange, Partition, Record, Unreachable
 from tests.streams.world import until
 
 A, B = Partition("t.requests", 0), Partition("t.requests", 1)
 
 
 class Broker:
-    """``streams.kafka.Consumer`` over lists of records; tests may make it fail or hold a marker behind the records."""
+    """``streams.kafka.Fetcher`` over lists of records; tests may make it fail or hold a marker behind the records."""
 
     def __init__(self) -> None:
-        self.logs: dict[Partition, list[Record]] = {A: [], B: [], **{Partition("t.transfers", n): [] for n in (0, 1)}}
+        self.logs: dict[Partition, list[Record]] = {A: [], B: []}
         self.markers = dict.fromkeys(self.logs, 0)  # control markers behind the records
-        self.failure: BaseException | None = None
-        self.opened = self.closed = self.assigned = 0
-        self.at: dict[Partition, int] = {}
-        self.paused: set[Partition] = set()
+        self.failures: dict[Partition, KafkaFailure] = {}
+        self.defect: Exception | None = None
+        self.asked: frozenset[Partition] = frozenset()
+        self.closed = False
         self.more = asyncio.Event()
-
-    async def start(self, *_: object, **__: object) -> Broker:
-        self.opened += 1
-        return self
 
     def append(self, place: Partition, count: int = 1) -> None:
         log = self.logs[place]
@@ -38,56 +33,31 @@ class Broker:
             log.append(Record(place.topic, place.number, len(log), None, b"", (), 1, LOG_APPEND_TIME))
         self.more.set()
 
-    def fail(self, failure: BaseException) -> None:
-        self.failure = failure
+    def fail(self, place: Partition, failure: KafkaFailure) -> None:
+        self.failures[place] = failure
         self.more.set()
 
-    def assign(self, places: Iterable[Partition]) -> None:
-        self.at, self.paused = dict.fromkeys(places, -1), set()
-        self.assigned += 1
-
-    def seek(self, place: Partition, offset: int) -> None:
-        self.at[place] = offset
-
-    def pause(self, *places: Partition) -> None:
-        self.paused |= {*places}
-
-    def resume(self, *places: Partition) -> None:
-        self.paused -= {*places}
-
-    async def poll(self, *places: Partition, timeout_ms: int) -> dict[Partition, list[Record]]:
-        assert places, "nothing named would mean everything"
-        if self.failure is not None:
-            failure, self.failure = self.failure, None
-            raise failure
-        found = {place: self.logs[place][self.at[place] :] for place in places if place not in self.paused}
-        if not any(found.values()):
+    async def fetch(self, offsets: Mapping[Partition, int], wait_ms: int) -> dict[Partition, Fetched | KafkaFailure]:
+        if self.defect is not None:
+            raise self.defect
+        self.asked = frozenset(offsets)
+        if not any(self._behind(place, offset) for place, offset in offsets.items()):
             self.more.clear()
-            try:
-                await asyncio.wait_for(self.more.wait(), min(timeout_ms, 5) / 1000)
-            except TimeoutError:
-                for place in places:
-                    self.at[place] = await self._end(place)
-            return {}
-        self.at |= {place: self.at[place] + len(records) for place, records in found.items()}
-        return found
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.more.wait(), min(wait_ms, 5) / 1000)
+        return {place: self._answer(place, offset) for place, offset in offsets.items()}
 
-    async def _end(self, place: Partition) -> int:
-        return len(self.logs[place]) + self.markers[place]
+    def _behind(self, place: Partition, offset: int) -> bool:
+        return place in self.failures or offset < len(self.logs[place]) + self.markers[place]
 
-    async def position(self, place: Partition) -> int:
-        return self.at[place]
-
-    def last_stable_offset(self, place: Partition) -> int:
-        return len(self.logs[place]) + self.markers[place]
-
-    high_water = last_stable_offset
-
-    def last_answer_ms(self, place: Partition) -> int | None:  # noqa: ARG002
-        return None
+    def _answer(self, place: Partition, offset: int) -> Fetched | KafkaFailure:
+        if place in self.failures:
+            return self.failures[place]
+        end = len(self.logs[place]) + self.markers[place]
+        return Fetched(self.logs[place][offset:], end, end, end, (1, None))
 
     async def close(self) -> None:
-        self.closed += 1
+        self.closed = True
 
 
 class Listener:
@@ -97,6 +67,7 @@ class Listener:
         self.offsets: list[int] = []
         self.position, self.most = -1, most
         self.failure: Exception | None = None
+        self.unanswered = 0
 
     def room(self, place: Partition) -> bool:  # noqa: ARG002
         return len(self.offsets) < self.most
@@ -104,6 +75,7 @@ class Listener:
     def hear(self, place: Partition, heard: Heard) -> None:  # noqa: ARG002
         self.offsets += [record.offset for record in heard.records]
         self.position = heard.position
+        self.unanswered += heard.answered_ms is None
 
     def fail(self, error: Exception) -> None:
         self.failure = error
@@ -112,123 +84,128 @@ class Listener:
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     made = Broker()
-    monkeypatch.setattr("streams.feed.Consumer", made)
+    monkeypatch.setattr("streams.feed.Fetcher", lambda *_: made)
     return made
 
 
-async def test_each_taker_hears_its_own_place_from_its_own_offset(broker: Broker) -> None:
-    feed, one, other = Feed("nowhere"), Listener(), Listener()
+@pytest.fixture
+async def feed(broker: Broker) -> AsyncIterator[Feed]:
+    made = Feed("nowhere")
+    yield made
+    await made.close()
+    assert broker.closed
+
+
+async def test_each_taker_hears_its_own_place_from_its_own_offset(broker: Broker, feed: Feed) -> None:
+    one, other = Listener(), Listener()
     broker.append(A, 3)
     broker.append(B, 3)
-    await feed.add(one, {A: 1})
-    await feed.add(other, {B: 2})
+    feed.add(one, {A: 1})
+    feed.add(other, {B: 2})
     await until(lambda: (one.offsets, other.offsets) == ([1, 2], [2]), "both heard")
     broker.append(A)
     await until(lambda: one.offsets == [1, 2, 3], "more of A")
     assert other.offsets == [2]
-    assert broker.opened == 1
-    await feed.remove([A, B])
 
 
-async def test_nothing_is_lost_or_heard_twice_when_others_come_and_go(broker: Broker) -> None:
-    feed, one, other = Feed("nowhere"), Listener(), Listener()
-    await feed.add(one, {A: 0})
+async def test_nothing_is_lost_or_heard_twice_when_others_come_and_go(broker: Broker, feed: Feed) -> None:
+    one, other = Listener(), Listener()
+    feed.add(one, {A: 0})
     for turn in range(20):
         broker.append(A, 2)
         if turn % 2:
-            await feed.remove([B])
+            feed.remove([B])
         else:
-            await feed.add(other, {B: 0})
+            feed.add(other, {B: 0})
+        await asyncio.sleep(0.002)
     await until(lambda: len(one.offsets) >= 40, "all of A")
     assert one.offsets == list(range(40))
-    await feed.remove([A, B])
 
 
-async def test_the_last_place_that_is_removed_closes_the_consumer_and_the_next_opens_another(broker: Broker) -> None:
-    feed, one = Feed("nowhere"), Listener()
-    await feed.add(one, {A: 0})
-    await feed.remove([A])
-    assert (broker.opened, broker.closed) == (1, 1)
-    await feed.remove([A])
-    assert broker.closed == 1
-    await feed.add(one, {A: 0})
-    assert broker.opened == 2
-    await feed.remove([A])
+async def test_what_is_under_way_for_a_place_that_was_removed_is_not_heard(broker: Broker, feed: Feed) -> None:
+    """Else a partition that was given back and taken again would get records of before, or get some twice."""
+    one, again = Listener(), Listener()
+    feed.add(one, {A: 0})
+    await until(lambda: broker.asked == {A}, "it is asked for")
+    feed.remove([A])
+    broker.append(A, 3)
+    feed.add(again, {A: 2})
+    await until(lambda: again.offsets == [2], "from where the second wants it")
+    assert one.offsets == []
 
 
-async def test_removing_what_is_not_read_does_not_disturb_the_others(broker: Broker) -> None:
-    """Whoever starts removes first: a partition that cannot start would interrupt all others again and again."""
-    feed, one = Feed("nowhere"), Listener()
-    await feed.remove([B])
-    await feed.add(one, {A: 0})
-    await feed.remove([B])
-    assert broker.assigned == 1
-    await feed.remove([A])
-    assert broker.closed == 1
-
-
-async def test_a_taker_that_failed_leaves_the_consumer_when_it_is_removed(broker: Broker) -> None:
-    feed, one = Feed("nowhere"), Listener()
-    await feed.add(one, {A: 0})
-    broker.fail(OffsetOutOfRange("below the log start", frozenset({A})))
-    await until(lambda: one.failure is not None, "A was told")
-    await feed.remove([A])
-    assert broker.closed == 1
-
-
-async def test_a_failure_drops_every_taker_and_whoever_is_added_again_goes_on(broker: Broker) -> None:
-    feed, one, other = Feed("nowhere"), Listener(), Listener()
-    await feed.add(one, {A: 0})
-    await feed.add(other, {B: 0})
-    broker.fail(KafkaFailure("gone"))
-    await until(lambda: one.failure is not None and other.failure is not None, "both were told")
-    broker.append(A, 2)
-    await feed.add(one, {A: 0})
-    await until(lambda: one.offsets == [0, 1], "A is read again")
-    assert (broker.opened, broker.closed) == (2, 1)
-    await feed.remove([A])
-
-
-async def test_a_defect_is_told_too(broker: Broker) -> None:
-    """Else the partitions of the process would look owned while nobody reads their requests."""
-    feed, one = Feed("nowhere"), Listener()
-    await feed.add(one, {A: 0})
-    broker.fail(RuntimeError("a defect"))
-    await until(lambda: isinstance(one.failure, RuntimeError), "it was told")
-    await feed.remove([A])
-
-
-async def test_a_cancellation_that_comes_out_of_the_client_is_told_as_a_failure(broker: Broker) -> None:
-    """As aiokafka's ``stop`` shows, it cancels what it awaits itself; here that would end the reading silently."""
-    feed, one = Feed("nowhere"), Listener()
-    await feed.add(one, {A: 0})
-    broker.fail(asyncio.CancelledError())
-    await until(lambda: isinstance(one.failure, KafkaFailure), "it was told")
+async def test_without_takers_nothing_is_asked_for_until_one_comes(broker: Broker, feed: Feed) -> None:
+    one = Listener()
+    feed.add(one, {A: 0})
+    await until(lambda: broker.asked == {A}, "it is asked for")
+    feed.remove([A])
+    feed.remove([A, B])
+    broker.more.set()
+    await asyncio.sleep(0.02)  # several looks would fit
+    broker.asked = frozenset()
+    await asyncio.sleep(0.02)
+    assert broker.asked == frozenset()
     broker.append(A)
-    await feed.add(one, {A: 0})
+    feed.add(one, {A: 0})
     await until(lambda: one.offsets == [0], "A is read again")
-    await feed.remove([A])
 
 
-async def test_a_lost_position_fails_its_own_taker_only(broker: Broker) -> None:
-    feed, one, other = Feed("nowhere"), Listener(), Listener()
-    await feed.add(one, {A: 0})
-    await feed.add(other, {B: 0})
-    broker.fail(OffsetOutOfRange("below the log start", frozenset({A})))
+async def test_what_cannot_be_read_fails_its_own_taker_only(broker: Broker, feed: Feed) -> None:
+    one, other = Listener(), Listener()
+    feed.add(one, {A: 0})
+    feed.add(other, {B: 0})
+    broker.fail(A, OffsetOutOfRange("below the log start", frozenset({A})))
     await until(lambda: one.failure is not None, "A was told")
     broker.append(B)
     await until(lambda: other.offsets == [0], "B goes on")
     assert other.failure is None
-    await feed.remove([A, B])
+    assert broker.asked == {B}
+    del broker.failures[A]
+    broker.append(A)
+    feed.add(one, {A: 0})
+    await until(lambda: one.offsets == [0], "A is read again")
 
 
-async def test_a_place_without_room_is_paused_and_does_not_hold_up_the_others(broker: Broker) -> None:
-    feed, full, other = Feed("nowhere"), Listener(most=2), Listener()
-    await feed.add(full, {A: 0})
-    await feed.add(other, {B: 0})
+async def test_a_place_without_a_leader_is_asked_for_again_and_its_taker_knows_of_no_answer(
+    broker: Broker, feed: Feed
+) -> None:
+    one, other = Listener(), Listener()
+    feed.add(one, {A: 0})
+    feed.add(other, {B: 0})
+    broker.fail(A, Unreachable("no leader"))
+    await until(lambda: one.unanswered > 0, "A is not answered")
+    broker.append(B)
+    await until(lambda: other.offsets == [0], "B goes on")
+    assert other.unanswered == 0
+    del broker.failures[A]
+    broker.append(A)
+    await until(lambda: one.offsets == [0], "A goes on")
+    assert one.failure is None
+
+
+async def test_a_defect_is_told_to_everybody(broker: Broker, feed: Feed) -> None:
+    """Else the partitions of the process would look owned while nobody reads their requests."""
+    one, other = Listener(), Listener()
+    feed.add(one, {A: 0})
+    feed.add(other, {B: 0})
+    broker.defect = RuntimeError("a defect")
+    broker.more.set()
+    await until(lambda: one.failure is other.failure is broker.defect, "it was told")
+    broker.defect = None
+    broker.append(A)
+    feed.add(one, {A: 0})
+    await until(lambda: one.offsets == [0], "A is read again")
+
+
+async def test_a_place_without_room_is_not_asked_for_and_does_not_hold_up_the_others(
+    broker: Broker, feed: Feed
+) -> None:
+    full, other = Listener(most=2), Listener()
+    feed.add(full, {A: 0})
+    feed.add(other, {B: 0})
     broker.append(A, 2)
     await until(lambda: full.offsets == [0, 1], "A is full")
-    await until(lambda: broker.paused == {A}, "A is paused")
+    await until(lambda: broker.asked == {B}, "A is not asked for")
     broker.append(A)
     broker.append(B)
     await until(lambda: other.offsets == [0], "B goes on")
@@ -236,92 +213,27 @@ async def test_a_place_without_room_is_paused_and_does_not_hold_up_the_others(br
     full.most = 10
     feed.made_room()
     await until(lambda: full.offsets == [0, 1, 2], "A goes on")
-    await feed.remove([A, B])
 
 
-async def test_where_nobody_has_room_nothing_is_read_until_somebody_says_so(broker: Broker) -> None:
-    feed, full = Feed("nowhere"), Listener(most=1)
-    await feed.add(full, {A: 0})
+async def test_where_nobody_has_room_nothing_is_read_until_somebody_says_so(broker: Broker, feed: Feed) -> None:
+    full = Listener(most=1)
+    feed.add(full, {A: 0})
     broker.append(A)
     await until(lambda: full.offsets == [0], "A is full")
-    await until(lambda: broker.paused == {A}, "A is paused")
     broker.append(A)
+    await asyncio.sleep(0.02)  # several looks would fit
+    assert full.offsets == [0]
     full.most = 2
     feed.made_room()
     await until(lambda: full.offsets == [0, 1], "A goes on")
-    await feed.remove([A])
 
 
-async def test_a_marker_behind_the_last_record_is_passed_when_it_is_fetched_later(broker: Broker) -> None:
+async def test_a_marker_behind_the_last_record_is_passed(broker: Broker, feed: Feed) -> None:
     """Else the end of the input would never be known, and records of the other input could not overtake it."""
-    feed, one = Feed("nowhere"), Listener()
+    one = Listener()
     broker.append(A)
+    feed.add(one, {A: 0})
+    await until(lambda: one.position == 1, "the record is heard")
     broker.markers[A] = 1
-    await feed.add(one, {A: 0})
+    broker.more.set()
     await until(lambda: one.position == 2, "the position is behind the marker")
-    await feed.remove([A])
-
-
-async def test_an_add_that_is_cancelled_leaves_the_others_reading(broker: Broker) -> None:
-    feed, one = Feed("nowhere"), Listener()
-    await feed.add(one, {A: 0})
-    adding = asyncio.create_task(feed.add(Listener(), {B: 0}))
-    await asyncio.sleep(0)
-    adding.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await adding
-    await feed.remove([B])
-    broker.append(A)
-    await until(lambda: one.offsets == [0], "A goes on")
-    await feed.remove([A])
-
-
-async def test_a_partition_that_cannot_be_read_troubles_the_others_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    brokers: list[Broker] = []
-
-    class Brokers:
-        """Each start is a client of its own; their logs are one."""
-
-        @staticmethod
-        async def start(*_: object, **__: object) -> Broker:
-            brokers.append(Broker())
-            if len(brokers) > 1:
-                brokers[-1].logs = brokers[0].logs
-            return brokers[-1]
-
-    async def retained(*_: object) -> None:
-        """The broker of this test keeps everything."""
-
-    monkeypatch.setattr("streams.feed.Consumer", Brokers)
-    monkeypatch.setattr(KafkaInputs, "_check_retained", retained)
-    shared, topics, start = Feed("nowhere"), Topics("t."), {"requests": 0, "transfers": 0}
-    well, broken = KafkaInputs("nowhere", topics, 0, shared), KafkaInputs("nowhere", topics, 1, shared)
-    await well.start(start)
-    await broken.start(start)
-    for failures in range(1, 4):
-        brokers[-1].fail(KafkaFailure("a batch with a wrong checksum"))
-        with pytest.raises(KafkaFailure):
-            await broken.take(1, wait_ms=5_000)
-        if failures == 1:
-            with pytest.raises(KafkaFailure):
-                await well.take(1, wait_ms=5_000)
-            await well.start(start)
-        await broken.start(start)
-    assert len(brokers) == 1 + 1 + 3
-    brokers[0].append(A)
-    brokers[1].more.set()
-    assert await until_taken(well) == [0]
-    await well.close()  # without a failure: it is read with the others again
-    await well.start(start)
-    await broken.close()
-    assert await until_taken(well) == [0]
-    assert shared._takers
-    await well.close()
-
-
-async def until_taken(inputs: KafkaInputs) -> list[int]:
-    taken: list[int] = []
-    async with asyncio.timeout(10):
-        while not taken:
-            taken = [record.offset for _, record in await inputs.take(10, wait_ms=50)]
-    return taken

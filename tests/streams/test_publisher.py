@@ -17,22 +17,18 @@ LEADERLESS, WELL = Partition("t.outcomes", 3), Partition("t.outcomes", 4)
 class OneLeaderDown:
     """``streams.kafka.Producer`` while one partition has no leader."""
 
-    @classmethod
-    async def idempotent(cls, bootstrap: str, client_id: str) -> OneLeaderDown:  # noqa: ARG003
-        return cls()
+    def __init__(self, *_: object) -> None:
+        """Connects to nothing."""
 
     async def send_all(self, to: Partition, records: Sequence[Outgoing], timeout_s: float) -> None:  # noqa: ARG002
         if to == LEADERLESS:
             raise KafkaFailure("no leader")
 
-    async def kill(self) -> None:
-        pass
-
 
 async def test_a_partition_that_cannot_be_published_to_stays_in_trouble_while_others_are_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("streams.kafka.shared.Producer", OneLeaderDown)
+    monkeypatch.setattr("streams.publisher.Producer", OneLeaderDown)
     publisher = KafkaPublisher("nowhere")
     record = Outgoing(b"alice", b"{}")
     waiting = asyncio.create_task(publisher.publish(LEADERLESS, [record]))

@@ -72,7 +72,7 @@ class MemoryInputs:
     def lag(self) -> Lag:
         return Lag(self._heads.waiting())
 
-    async def close(self) -> None:
+    def close(self) -> None:
         self._heads = Heads()
 
 

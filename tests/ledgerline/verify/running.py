@@ -17,7 +17,7 @@ from ledgerline.settings import database_name
 from sinks.postgres.migrations import ensure_database, migrate
 from sinks.postgres.sink import Sink
 from streams.init import init_ledger
-from streams.kafka import Consumer, Isolation, Outgoing, Partition, Producer, Record
+from streams.kafka import Admin, Consumer, Isolation, Outgoing, Partition, Producer, Record
 from streams.metrics import WorkerMetrics
 from streams.topics import Topics
 from streams.worker import Worker, WorkerOptions
@@ -94,7 +94,7 @@ async def start(servers: Servers, partitions: int) -> None:
 
 async def send(servers: Servers, requests: Mapping[int, Iterable[Record]]) -> None:
     """Append *requests*, made in memory, to their partitions."""
-    producer = await Producer.idempotent(servers.kafka, "tests-verify")
+    producer = await Producer.start(servers.kafka, "tests-verify")
     try:
         for partition, records in requests.items():
             outgoing = [Outgoing(r.key, r.value, r.headers) for r in records]
@@ -135,11 +135,11 @@ async def until_written(servers: Servers) -> None:
 
 async def partitions_of(servers: Servers) -> int:
     """How many partitions the ledger has."""
-    producer = await Producer.best_effort(servers.kafka, "tests-verify")
+    admin = await Admin.start(servers.kafka, "tests-verify")
     try:
-        return await producer.partitions_of(servers.topics.journal)
+        return (await admin.describe_topics([servers.topics.journal]))[servers.topics.journal].partitions
     finally:
-        await producer.close()
+        await admin.close()
 
 
 @contextlib.asynccontextmanager

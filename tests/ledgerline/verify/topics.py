@@ -32,7 +32,7 @@ async def write_topics(kafka: str, records: Records, *, previous: str, prefix: s
             await admin.create_topic(new)
     finally:
         await admin.close()
-    producer = await Producer.idempotent(kafka, "tests-verify")
+    producer = await Producer.start(kafka, "tests-verify")
     try:
         for (topic, number), log in records.items():
             assert [r.offset for r in log] == list(range(len(log))), f"{topic}: a copy keeps offsets only without gaps"

@@ -220,16 +220,16 @@ async def appended_in_the_end(log: Log) -> int:
                 await asyncio.sleep(0.1)
 
 
-async def test_a_cancelled_append_leaves_nothing_behind_and_the_log_can_be_used_again(world: World) -> None:
+async def test_what_was_cancelled_comes_before_the_next_append_or_never(
+    world: World,
+) -> None:
     log = world.client()
     await log.append((), b"a")
-    before = asyncio.all_tasks()
     for _ in range(5):
         task = asyncio.create_task(log.append((), b"perhaps"))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
-    assert asyncio.all_tasks() <= before
     await log.append((), b"b")
     values = [r.value for r in await everything(log)]
     assert (values[0], values[-1]) == (b"a", b"b")

@@ -17,6 +17,8 @@ from streams.kafka import (
     LOG_APPEND_TIME,
     Admin,
     Consumer,
+    Fetched,
+    Fetcher,
     Isolation,
     KafkaFailure,
     Member,
@@ -28,6 +30,7 @@ from streams.kafka import (
     RecordTooLarge,
     TopicExists,
     UnknownTopic,
+    Unreachable,
     read_to_end,
 )
 
@@ -52,7 +55,7 @@ async def topic(admin: Admin) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def producer(kafka: str) -> AsyncIterator[Producer]:
-    opened = await Producer.idempotent(kafka, "test")
+    opened = await Producer.start(kafka, "test")
     yield opened
     await opened.close()
 
@@ -110,8 +113,8 @@ async def test_failures_say_what_was_done_and_have_a_class_of_their_own(
     bad = NewTopic(name=f"{topic}.bad", partitions=1, replication_factor=1, configs={"max.message.bytes": "x"})
     with pytest.raises(KafkaFailure, match=r"create topic .*InvalidConfig"):
         await admin.create_topic(bad)
-    with pytest.raises(KafkaFailure, match="connect a producer"):
-        await Producer.idempotent("127.0.0.1:1", "test")
+    with pytest.raises(KafkaFailure, match=r"connect to 127\.0\.0\.1:1"):
+        await Producer.start("127.0.0.1:1", "test")
 
 
 async def test_a_consumer_knows_both_ends_and_finds_offsets_by_time(
@@ -252,14 +255,91 @@ async def test_topics_and_their_settings_are_told(topic: str, admin: Admin) -> N
     assert await admin.broker_count() == 1
 
 
-async def test_a_closed_producer_refuses_and_the_best_effort_one_survives_a_bad_record(kafka: str, topic: str) -> None:
-    producer = await Producer.best_effort(kafka, "test")
+async def test_a_closed_producer_refuses_and_an_open_one_survives_a_bad_record(kafka: str, topic: str) -> None:
+    producer = await Producer.start(kafka, "test")
     with pytest.raises(RecordTooLarge):
         await producer.send(Partition(topic, 0), Outgoing(None, bytes(2_000_000)), 10.0)
     assert (await producer.send(Partition(topic, 0), Outgoing(None, b"x"), 10.0)).offset == 0
-    assert await producer.partitions_of(topic) == 2
     await producer.close()
     await producer.close()
     assert producer.dead
     with pytest.raises(KafkaFailure, match="was closed"):
         await producer.send(Partition(topic, 0), Outgoing(None, b"x"), 10.0)
+
+
+async def test_many_calls_at_the_same_time_are_appended_in_their_order(
+    topic: str, producer: Producer, consumer: Consumer
+) -> None:
+    places = [Partition(topic, n) for n in (0, 1)]
+    calls = [producer.send(places[n % 2], Outgoing(None, b"%d" % n), 20.0) for n in range(200)]
+    acknowledged = await asyncio.gather(*calls)
+    for number, place in enumerate(places):
+        found = await read_to_end(consumer, place, 0)
+        assert [r.value for r in found] == [b"%d" % n for n in range(number, 200, 2)]
+        assert [r.offset for r in found] == [a.offset for a in acknowledged[number::2]]
+
+
+async def test_a_fetcher_reads_as_a_consumer_does_and_waits_for_what_comes(
+    kafka: str, topic: str, producer: Producer
+) -> None:
+    one, two = Partition(topic, 0), Partition(topic, 1)
+    headers = (("a", b"1"), ("ü", None))
+    await producer.send_all(one, [Outgoing(b"k", b"0", headers), Outgoing(None, None)], 10.0)
+    fetcher = Fetcher(kafka, "test", Isolation.COMMITTED)
+    try:
+        assert (await fetcher.start_offset(one), await fetcher.end_offset(one), await fetcher.end_offset(two)) == (
+            0,
+            2,
+            0,
+        )
+        found = await until_fetched(fetcher, {one: 0, two: 0}, one)
+        assert [(r.offset, r.key, r.value, r.headers) for r in found.records] == [
+            (0, b"k", b"0", headers),
+            (1, None, None, ()),
+        ]
+        assert (found.next_offset, found.stable_end, found.end) == (2, 2, 2)
+        waiting = asyncio.create_task(until_fetched(fetcher, {one: 2, two: 0}, two, wait_ms=5_000))
+        await producer.send(two, Outgoing(None, b"new"), 10.0)
+        assert [r.value for r in (await asyncio.wait_for(waiting, 20)).records] == [b"new"]
+        gone = (await fetcher.fetch({one: 7}, 5_000))[one]
+        assert isinstance(gone, OffsetOutOfRange)
+    finally:
+        await fetcher.close()
+
+
+async def until_fetched(
+    fetcher: Fetcher, offsets: dict[Partition, int], wanted: Partition, wait_ms: int = 200
+) -> Fetched:
+    async with asyncio.timeout(20):
+        while True:
+            match (await fetcher.fetch(offsets, wait_ms)).get(wanted):
+                case Fetched(records=[_, *_]) as found:
+                    return found
+                case KafkaFailure() as failure if not isinstance(failure, Unreachable):
+                    raise failure
+
+
+async def test_a_fetcher_passes_aborted_records_and_stops_at_an_open_transaction(
+    kafka: str, topic: str, producer: Producer
+) -> None:
+    here = Partition(topic, 0)
+    await producer.send(here, Outgoing(None, b"before"), 10.0)
+    upstream = aiokafka.AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=topic)
+    await upstream.start()
+    await upstream.begin_transaction()
+    await upstream.send_and_wait(topic, b"aborted", partition=0)
+    await producer.send(here, Outgoing(None, b"behind"), 10.0)
+    fetcher = Fetcher(kafka, "test", Isolation.COMMITTED)
+    found = await until_fetched(fetcher, {here: 0}, here)
+    assert ([r.value for r in found.records], found.next_offset, found.stable_end, found.end) == ([b"before"], 1, 1, 3)
+    assert await fetcher.end_offset(here) == 1
+    await upstream.abort_transaction()
+    await upstream.stop()
+    position, values = 1, list[bytes | None]()
+    async with asyncio.timeout(20):
+        while position < 4:  # the marker is at 3
+            got = (await fetcher.fetch({here: position}, 200)).get(here)
+            if isinstance(got, Fetched):
+                position, values = got.next_offset, values + [r.value for r in got.records]
+    assert (values, position) == ([b"behind"], 4)
+    await fetcher.close()

@@ -1,0 +1,187 @@
+"""Reading: one fetch after the other, each from the offsets that the caller names."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import aiokafka.errors
+from aiokafka.protocol.offset import OffsetRequest
+
+from streams.kafka.cluster import Cluster
+from streams.kafka.common import Isolation, KafkaFailure, OffsetOutOfRange, Partition, Record, Unreachable, failures
+from streams.kafka.lenient import read_batches
+from streams.kafka.wire import NO_REPLICA, FetchedBytes, fetch
+
+LATEST: Final = -1
+EARLIEST: Final = -2
+NOBODY: Final = -1
+"""Stands for the broker of partitions that nobody leads."""
+
+RETRY_S: Final = 0.1
+"""Before a broker that did not answer is asked again."""
+
+LATE_S: Final = 0.1
+"""How much longer than the brokers were told to wait an answer is waited for."""
+
+_OUT_OF_RANGE: Final = aiokafka.errors.OffsetOutOfRangeError.errno
+_PASSING: Final = frozenset(
+    error.errno
+    for error in (
+        aiokafka.errors.NotLeaderForPartitionError,
+        aiokafka.errors.LeaderNotAvailableError,
+        aiokafka.errors.ReplicaNotAvailableError,
+        aiokafka.errors.UnknownTopicOrPartitionError,
+        aiokafka.errors.KafkaStorageError,
+    )
+)
+"""Errors of a partition whose leader is being changed."""
+
+
+class Fetched(NamedTuple):
+    """What one fetch gave of one partition."""
+
+    records: list[Record]
+    next_offset: int
+    """To go on from: beyond the last record where control markers or aborted records follow."""
+    stable_end: int
+    """The last stable offset: transactions of records at or above it may still be open."""
+    end: int
+    """The log end."""
+    link: tuple[object, object]
+    """The broker and the connection it came by: unequal to an earlier one if either has changed."""
+
+
+class _Asked(NamedTuple):
+    offset: int
+    answer: Fetched | KafkaFailure
+
+
+class Fetcher:
+    """Reads partitions of one cluster. It keeps no positions: each fetch says from where. One task at a time fetches.
+
+    With ``Isolation.COMMITTED`` records of open and aborted transactions are not delivered.
+    """
+
+    def __init__(self, bootstrap: str, client_id: str, isolation: Isolation) -> None:
+        """Connects when it is first used, and again whenever no broker can be reached."""
+        self._cluster, self._isolation = Cluster(bootstrap, client_id), isolation
+        self._asking: dict[int, asyncio.Task[dict[Partition, _Asked]]] = {}  # at most one fetch for each broker
+
+    async def fetch(self, offsets: Mapping[Partition, int], wait_ms: int) -> dict[Partition, Fetched | KafkaFailure]:
+        """What the first brokers to answer have behind *offsets*; they wait up to *wait_ms* for something to come.
+
+        Partitions of other brokers are missing in the answer; their fetches go on and are answered by a later call. So
+        is a partition that nobody asked for yet when the fetch that is under way to its broker began. Nothing is said
+        if no broker answers. A failure of one partition is its value: Unreachable passes; OffsetOutOfRange, and a
+        KafkaFailure for what cannot be read, do not.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + wait_ms / 1000 + LATE_S
+        found: dict[Partition, Fetched | KafkaFailure] = {}
+        while not found and (left_s := deadline - clock()) > 0:
+            for node, places in self._by_leader(offsets).items():
+                if node not in self._asking:
+                    self._asking[node] = asyncio.create_task(
+                        self._ask(node, places, wait_ms), name=f"fetch from {node}"
+                    )
+            await asyncio.wait(self._asking.values(), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            for node in [node for node, asking in self._asking.items() if asking.done()]:
+                for place, (offset, answer) in self._asking.pop(node).result().items():
+                    if offsets.get(place) == offset:
+                        found[place] = answer
+        return found
+
+    async def start_offset(self, place: Partition) -> int:
+        """The first offset that is kept. Raises KafkaFailure."""
+        return await self._listed(place, EARLIEST)
+
+    async def end_offset(self, place: Partition) -> int:
+        """The log end, or with ``Isolation.COMMITTED`` the last stable offset. Raises KafkaFailure."""
+        return await self._listed(place, LATEST)
+
+    async def close(self) -> None:
+        """Close the connections; nothing may be under way but what a cancelled fetch has left."""
+        asking = [*self._asking.values()]
+        self._asking.clear()
+        for task in asking:
+            task.cancel()
+        await self._cluster.close()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    def _by_leader(self, offsets: Mapping[Partition, int]) -> dict[int, dict[Partition, int]]:
+        found: dict[int, dict[Partition, int]] = {}
+        for place, offset in offsets.items():
+            leader = self._cluster.known_leader(place)
+            found.setdefault(NOBODY if leader is None else leader, {})[place] = offset
+        return found
+
+    async def _ask(self, node: int, offsets: dict[Partition, int], wait_ms: int) -> dict[Partition, _Asked]:
+        if node == NOBODY:
+            return await self._look_for_leaders(offsets)
+        in_turn = [*offsets.items()]
+        random.shuffle(in_turn)  # else the first could keep large batches of the others out of every answer
+        try:
+            answers = await self._cluster.ask(node, fetch(in_turn, self._isolation, wait_ms))
+        except KafkaFailure as error:
+            return await self._unreachable(offsets, error)
+        link = node, self._cluster.connection(node)
+        found = {place: _Asked(offset, self._read(place, offset, answers[place], link)) for place, offset in in_turn}
+        if any(isinstance(asked.answer, Unreachable) for asked in found.values()):
+            self._cluster.refresh_soon()
+        return found
+
+    def _read(
+        self, place: Partition, offset: int, answer: FetchedBytes, link: tuple[object, object]
+    ) -> Fetched | KafkaFailure:
+        reading = f"read {place} from offset {offset}"
+        if answer.error == _OUT_OF_RANGE:
+            return OffsetOutOfRange(f"{reading}: it is out of range", frozenset({place}))
+        if answer.error:
+            kind = Unreachable if answer.error in _PASSING else KafkaFailure
+            return kind(f"{reading}: {aiokafka.errors.for_code(answer.error).__name__}")
+        if not answer.data:
+            return Fetched([], offset, answer.stable_end, answer.high_water, link)
+        try:
+            records, behind = read_batches(place, answer.data, answer.aborted, offset, self._isolation)
+        except KafkaFailure as error:
+            return error
+        return Fetched(records, behind, answer.stable_end, answer.high_water, link)
+
+    async def _look_for_leaders(self, offsets: dict[Partition, int]) -> dict[Partition, _Asked]:
+        error: KafkaFailure = Unreachable(f"{', '.join(map(str, offsets))}: found the leader only now")
+        for place in offsets:
+            try:
+                await self._cluster.leader(place)
+            except KafkaFailure as failure:
+                error = failure
+        if self._by_leader(offsets).keys() == {NOBODY}:
+            return await self._unreachable(offsets, error)
+        return {}
+
+    async def _unreachable(self, offsets: dict[Partition, int], error: KafkaFailure) -> dict[Partition, _Asked]:
+        self._cluster.refresh_soon()
+        await asyncio.sleep(RETRY_S)
+        unreachable = Unreachable(str(error))
+        unreachable.__cause__ = error
+        return {place: _Asked(offset, unreachable) for place, offset in offsets.items()}
+
+    async def _listed(self, place: Partition, at: int) -> int:
+        doing = f"ask for {'the start' if at == EARLIEST else 'the end'} of {place}"
+        with failures(doing):
+            node = await self._cluster.leader(place)
+            level = 1 if self._isolation is Isolation.COMMITTED else 0
+            try:
+                answer: Any = await self._cluster.ask(
+                    node, OffsetRequest(NO_REPLICA, level, [(place.topic, [(place.number, at)])])
+                )
+            except KafkaFailure:
+                self._cluster.refresh_soon()
+                raise
+            ((_, ((_, error, _, offset),)),) = answer.topics
+            if error:
+                self._cluster.refresh_soon()
+                raise aiokafka.errors.for_code(error)
+            return int(offset)
