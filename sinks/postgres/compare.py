@@ -36,7 +36,10 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "account_terms": ("account_key",),
     "account_counters": ("account_key",),
 }
-"""Every table with rows derived from events, and what tells its rows apart."""
+"""Everything that has rows derived from events, and what tells them apart.
+
+``decisions`` is a view: an explanation counts as the value that readers see, whatever the bytes below it.
+"""
 
 _BY_SEQ: Final = [table for table, key in KEYS.items() if "seq" in key]
 _SEQS: Final = "t.partition = $1 AND t.seq > $2 AND t.seq <= $3"

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from sinks.postgres.compare import KEYS, Comparison, Difference, positions_in, snapshot
+from sinks.postgres.compare import Comparison, Difference, positions_in, snapshot
 from sinks.postgres.errors import PostgresUnavailable
 from sinks.postgres.migrations import migrate, require_schema
+from sinks.postgres.rows import COLUMNS
 from sinks.postgres.second import SecondSink
 from sinks.postgres.session import SCHEMA, failures, session, writer_pool
 from sinks.postgres.sink import CONNECTIONS
@@ -227,7 +228,7 @@ class Rebuild:
         """Readers' plans need statistics, and autovacuum may be a minute away."""
         async with session(self.dsn, REBUILT) as rebuilt:
             with failures("analyse the rebuilt tables"):
-                for table in KEYS:
+                for table in COLUMNS:
                     await rebuilt.execute(f"ANALYZE {table}")
 
     # ---- steps 4 to 7

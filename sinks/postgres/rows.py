@@ -55,7 +55,7 @@ class Batch:
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "entries": ("seq", "at", "partition", "leg_count", "type", "request_id"),
     "posting_rows": ("seq", "account_key", "amount_minor", "partition", "leg", "is_debit", "currency"),
-    "decisions": (
+    "decision_rows": (
         "seq",
         "at",
         "partition",

@@ -174,7 +174,7 @@ class PartitionStore:
         await _copy(connection, "account_counters", [(key, 0, 0, 0, batch.deltas[key][2]) for key in new])
         await _copy(connection, "entries", batch.entries)
         await _copy(connection, "posting_rows", batch.postings)
-        await _copy(connection, "decisions", batch.decisions)
+        await _copy(connection, "decision_rows", batch.decisions)
         await _copy(connection, "config_pickups", batch.config_pickups)
         await _copy(connection, "skips", batch.skips)
 

@@ -207,15 +207,15 @@ async def test_postgres_as_the_sink_wrote_it_is_proved(in_tables: InTables) -> N
 
 
 SPOILT: dict[str, tuple[str, Invariant, int | None]] = {
-    "missing decision": ("DELETE FROM decisions WHERE partition = 0 AND seq = 5", Invariant.I11, 5),
+    "missing decision": ("DELETE FROM decision_rows WHERE partition = 0 AND seq = 5", Invariant.I11, 5),
     "missing entry": ("DELETE FROM entries WHERE partition = 0 AND seq = 3", Invariant.I11, 3),
     "missing posting": ("DELETE FROM posting_rows WHERE partition = 0 AND seq = 3 AND leg = 2", Invariant.I11, 3),
     "missing pick-up": ("DELETE FROM config_pickups WHERE partition = 0", Invariant.I11, 1),
     "missing account": ("DELETE FROM account_terms WHERE account_key = 1", Invariant.I11, 25),
     "missing balance": ("DELETE FROM account_counters WHERE account_key = 1", Invariant.I11, 25),
     "doubled decision": (
-        """ALTER TABLE decisions DROP CONSTRAINT decisions_pkey;
-           INSERT INTO decisions SELECT * FROM decisions WHERE partition = 0 AND seq = 5""",
+        """ALTER TABLE decision_rows DROP CONSTRAINT decision_rows_pkey;
+           INSERT INTO decision_rows SELECT * FROM decision_rows WHERE partition = 0 AND seq = 5""",
         Invariant.I11,
         5,
     ),
@@ -248,16 +248,21 @@ SPOILT: dict[str, tuple[str, Invariant, int | None]] = {
     ),
     "other terms": ("UPDATE account_terms SET floor_minor = -1 WHERE account_key = 1", Invariant.I11, 25),
     "outcome that differs by a space": (
-        "UPDATE decisions SET outcome = (' ' || outcome::text)::json WHERE partition = 0 AND seq = 4",
+        "UPDATE decision_rows SET outcome = (' ' || outcome::text)::json WHERE partition = 0 AND seq = 4",
         Invariant.I11,
         4,
     ),
     "other explanation": (
-        """UPDATE decisions SET explanation = explanation || '{"planted": 1}' WHERE partition = 0 AND seq = 4""",
+        """UPDATE decision_rows SET explanation = (explanation::jsonb || '{"planted": 1}')::json
+            WHERE partition = 0 AND seq = 4""",
         Invariant.I11,
         4,
     ),
-    "other time": ("UPDATE decisions SET at = at + interval '1 ms' WHERE partition = 0 AND seq = 4", Invariant.I11, 4),
+    "other time": (
+        "UPDATE decision_rows SET at = at + interval '1 ms' WHERE partition = 0 AND seq = 4",
+        Invariant.I11,
+        4,
+    ),
     "row beyond the position": (
         "INSERT INTO skips VALUES (26, now(), 0, 0, 'unsupported')",
         Invariant.I11,
@@ -299,7 +304,7 @@ async def test_a_row_of_a_stale_block_is_named(in_tables: InTables) -> None:
     assert body is not None
     text = body.decode().replace("'", "''")
     report = await in_tables.spoilt(
-        "INSERT INTO decisions (seq, at, partition, binding, replayed, status, outcome, explanation)"
+        "INSERT INTO decision_rows (seq, at, partition, binding, replayed, status, outcome, explanation)"
         f" VALUES ({found.seq}, now(), 0, true, false, 'declined', '{text}', '{{}}')",
         f"UPDATE sink_positions SET seq = {found.seq} WHERE partition = 0",
     )

@@ -5,6 +5,7 @@ import secrets
 
 import pytest
 
+from sinks.postgres import migrations as migrations_module
 from sinks.postgres.errors import PostgresUnavailable, SchemaMismatch
 from sinks.postgres.migrations import ensure_database, migrate, require_schema
 from sinks.postgres.session import session
@@ -57,6 +58,34 @@ async def test_a_migration_that_was_edited_after_its_release_is_noticed(database
         await migrate(database)
 
 
+async def test_decisions_written_before_their_table_became_a_view_read_the_same(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"sink_{secrets.token_hex(6)}"
+    dsn = await ensure_database(postgres, name)
+    monkeypatch.setattr(migrations_module, "migrations", lambda: migrations()[:5])
+    await migrate(dsn)
+    columns = (
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'decisions' "
+        "ORDER BY ordinal_position"
+    )
+    async with session(dsn) as connection:
+        await connection.execute(
+            "INSERT INTO decisions VALUES (1, now(), 0, true, false, 'r', 'a', 'deposit', 'accepted', null, "
+            """'{"status": "accepted"}', '{"score": {"b": 1, "a": 2}}')"""
+        )
+        await connection.execute("GRANT SELECT ON decisions TO pg_monitor")
+        before = await connection.fetchrow("SELECT * FROM decisions"), await connection.fetch(columns)
+    monkeypatch.undo()
+    await migrate(dsn)
+    async with session(dsn) as connection:
+        await connection.execute("GRANT USAGE ON SCHEMA ledgerline TO pg_monitor; SET ROLE pg_monitor")
+        assert (await connection.fetchrow("SELECT * FROM decisions"), await connection.fetch(columns)) == before
+        assert await connection.fetchval("SELECT explanation->'score'->>'a' FROM decisions") == "2"
+    async with session(postgres) as connection:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 async def test_an_absent_server_is_unavailable() -> None:
     with pytest.raises(PostgresUnavailable, match="PostgreSQL: connect"):
         await migrate("postgresql://postgres@127.0.0.1:1/nothing")
@@ -65,7 +94,7 @@ async def test_an_absent_server_is_unavailable() -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "DELETE FROM decisions",
+        "DELETE FROM decision_rows",
         "UPDATE posting_rows SET amount_minor = 1",
         "UPDATE account_terms SET currency = 'USD'",
         "UPDATE sink_positions SET partition = 9",

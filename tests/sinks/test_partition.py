@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 
 async def stored(dsn: str) -> dict[str, object]:
     """What the ledger holds, in a form that can be compared."""
-    tables = "entries", "posting_rows", "decisions", "config_pickups", "skips", "account_terms", "account_counters"
+    tables = "entries", "posting_rows", "decision_rows", "config_pickups", "skips", "account_terms", "account_counters"
     async with session(dsn) as connection:
         found: dict[str, object] = {}
         for table in tables:
@@ -217,7 +217,7 @@ async def test_sessions_and_commit_answers_lost_at_every_step_leave_the_same_row
         through_trouble = await stored(database)
         async with session(database) as connection:
             await connection.execute(
-                "TRUNCATE sink_positions, entries, posting_rows, decisions, config_pickups, skips, account_terms, "
+                "TRUNCATE sink_positions, entries, posting_rows, decision_rows, config_pickups, skips, account_terms, "
                 "account_counters"
             )
         await follow(database, sink_of(pool, broker), journal.seq)
@@ -250,8 +250,8 @@ async def test_sinks_that_fight_for_a_partition_write_every_event_once(database:
         await asyncio.gather(*(fight(pool) for _ in range(3)))
     assert deposed > 3
     found = await stored(database)
-    assert isinstance(found["decisions"], list)
-    assert len(found["decisions"]) == journal.seq - 1
+    assert isinstance(found["decision_rows"], list)
+    assert len(found["decision_rows"]) == journal.seq - 1
     position = await sink_position(database, ledger_id=LEDGER, partition=3)
     assert position is not None
     assert (position.seq, position.chain) == (journal.seq, journal.chain)

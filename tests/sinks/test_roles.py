@@ -44,11 +44,12 @@ TABLES = (
     "account_counters",
     "entries",
     "posting_rows",
-    "decisions",
+    "decision_rows",
     "config_pickups",
     "skips",
     "migrations",
 )
+VIEWS = "accounts", "decisions", "balances", "postings", "trial_balance", "statement", "unproved_balances"
 NOBODY_MAY = (
     "SET ROLE ledgerline_owner",
     "SET SESSION AUTHORIZATION ledgerline_owner",
@@ -79,6 +80,7 @@ WRITER_MAY_NOT = (
     "UPDATE entries SET leg_count = 3",
     "UPDATE posting_rows SET amount_minor = 1",
     "UPDATE decisions SET status = 'accepted'",
+    "UPDATE decision_rows SET status = 'accepted'",
     "UPDATE config_pickups SET verdict = 'active'",
     "UPDATE skips SET reason = 'x'",
     "UPDATE migrations SET sha256 = 'x'",
@@ -143,7 +145,7 @@ async def test_a_login_with_the_reader_role_is_all_that_queries_need(logins: Log
     assert await queries.outcomes_of(logins.reader, "r-3")
     assert await sink_position(logins.reader, ledger_id=LEDGER, partition=3) is not None
     async with session(logins.reader) as reader:
-        for name in (*TABLES, "accounts", "balances", "postings", "trial_balance", "statement", "unproved_balances"):
+        for name in (*TABLES, *VIEWS):
             await reader.fetch(f"SELECT * FROM {name} LIMIT 1")
 
 
@@ -173,7 +175,7 @@ async def test_the_checks_refuse_a_writer_what_does_not_balance_or_leaves_a_gap(
 
 async def test_temporary_tables_of_a_writer_do_not_deceive_the_checks(logins: Logins) -> None:
     async with session(logins.writer) as writer:
-        for table in ("entries", "decisions", "config_pickups", "skips", "posting_rows"):
+        for table in ("entries", "decision_rows", "config_pickups", "skips", "posting_rows"):
             await writer.execute(f"CREATE TEMP TABLE {table} AS SELECT * FROM ledgerline.{table} LIMIT 0")
         await writer.execute(ENTRY.format(seq=1000))
         await writer.execute("INSERT INTO skips SELECT seq + 1, now(), 3, 0, 'x' FROM ledgerline.sink_positions")

@@ -293,7 +293,8 @@ async def test_keys_are_the_same_however_the_journal_is_cut_into_batches(databas
             if size == 1:
                 await connection.execute("INSERT INTO first " + keys.format(SCHEMA))
                 tables = (
-                    "decisions, entries, posting_rows, config_pickups, account_terms, account_counters, sink_positions"
+                    "decision_rows, entries, posting_rows, config_pickups, account_terms, account_counters, "
+                    "sink_positions"
                 )
                 await connection.execute(f"TRUNCATE {tables}")
         assert await connection.fetch("SELECT * FROM first") == await connection.fetch(keys.format(SCHEMA))
