@@ -11,61 +11,111 @@ JSON, next to the outcome in the block; it is never sent to the requester. Keys 
   used.
 """
 
-from typing import Any
+from typing import Final
 
-import orjson
+from msgspec import Struct
+from msgspec.json import Encoder
 
 from engine.book import Book
 from engine.limits import Headroom
 from engine.refusals import CHECKS, FAILED_CHECK, readable
 from engine.rulings import Findings, Ruling
-from engine.scoring import MOST_AMOUNT, MOST_HOUR, MOST_VELOCITY
+from engine.scoring import MOST_AMOUNT, MOST_HOUR, MOST_VELOCITY, FirstValues, Score, Values
 from schemas.config import Bundle
 from schemas.outcomes import transaction_id
+
+_encode: Final = Encoder().encode
+
+
+class _Check(Struct, frozen=True, gc=False):
+    number: int
+    name: str
+
+
+class _Funds(Struct, frozen=True, gc=False):
+    needed_minor: int
+    available_minor: int | None
+
+
+class _NearDuplicate(Struct, frozen=True, gc=False):
+    of: str
+    age_ms: int
+    window_s: int
+    action: str
+
+
+class _Parts(Struct, frozen=True, gc=False):
+    amount: int
+    velocity: int
+    hour: int
+
+
+_MOST: Final = _Parts(MOST_AMOUNT, MOST_VELOCITY, MOST_HOUR)
+
+
+class _Score(Struct, frozen=True, gc=False):
+    total: int
+    decline_at: int | None
+    parts: _Parts
+    most: _Parts
+    values: Values | FirstValues
+
+
+class _Explanation(Struct, frozen=True, gc=False, omit_defaults=True):
+    decision: str
+    ruleset: str
+    replayed: bool = False
+    original: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    check: _Check | None = None
+    defect: str | None = None
+    tier: str | None = None
+    funds: _Funds | None = None
+    near_duplicate: _NearDuplicate | None = None
+    score: _Score | None = None
+    limits: list[Headroom] | None = None
 
 
 def write_explanation(
     book: Book, bundle: Bundle, ruling: Ruling, limits: list[Headroom], defect: Exception | None
 ) -> bytes:
     """Return the explanation of *ruling* as JSON; *defect* is the exception behind an ``internal_error``."""
-    told: dict[str, Any] = {"decision": ruling.status, "ruleset": bundle.version}
-    if ruling.replayed:
-        told["replayed"] = True
-    if ruling.original is not None:
-        told["original"] = transaction_id(book.partition, ruling.original)
-    refusal = ruling.refusal
+    refusal, findings, original = ruling.refusal, ruling.findings, ruling.original
+    reason = detail = check = None
     if refusal is not None:
-        told["reason"] = refusal.reason.value
-        told["detail"] = readable(refusal.detail)
+        reason, detail = refusal.reason.value, readable(refusal.detail)
         number = FAILED_CHECK.get(refusal.reason)
-        if number is not None:
-            told["check"] = {"number": number, "name": CHECKS[number]}
-    if defect is not None:
-        told["defect"] = readable(f"{type(defect).__name__}: {defect}")
-    _tell_findings(told, book, bundle, ruling.findings)
-    if limits:
-        told["limits"] = limits
-    return orjson.dumps(told)
+        check = None if number is None else _Check(number, CHECKS[number])
+    return _encode(
+        _Explanation(
+            decision=ruling.status,
+            ruleset=bundle.version,
+            replayed=ruling.replayed,
+            original=None if original is None else transaction_id(book.partition, original),
+            reason=reason,
+            detail=detail,
+            check=check,
+            defect=None if defect is None else readable(f"{type(defect).__name__}: {defect}"),
+            tier=findings.tier,
+            funds=None if findings.needed_minor is None else _Funds(findings.needed_minor, findings.available_minor),
+            near_duplicate=_near_duplicate(book, bundle, findings),
+            score=_score(bundle, findings.score),
+            limits=limits or None,
+        )
+    )
 
 
-def _tell_findings(told: dict[str, Any], book: Book, bundle: Bundle, findings: Findings) -> None:
-    if findings.tier is not None:
-        told["tier"] = findings.tier
-    if findings.needed_minor is not None:
-        told["funds"] = {"needed_minor": findings.needed_minor, "available_minor": findings.available_minor}
-    if findings.lookalike is not None:
-        told["near_duplicate"] = {
-            "of": transaction_id(book.partition, findings.lookalike.seq),
-            "age_ms": findings.lookalike_age_ms,
-            "window_s": bundle.near_duplicates.window_s,
-            "action": bundle.near_duplicates.action,
-        }
-    score = findings.score
-    if score is not None:
-        told["score"] = {
-            "total": score.total,
-            "decline_at": bundle.scoring.decline_at,
-            "parts": {"amount": score.amount, "velocity": score.velocity, "hour": score.hour},
-            "most": {"amount": MOST_AMOUNT, "velocity": MOST_VELOCITY, "hour": MOST_HOUR},
-            "values": score.values,
-        }
+def _near_duplicate(book: Book, bundle: Bundle, findings: Findings) -> _NearDuplicate | None:
+    found, rule = findings.lookalike, bundle.near_duplicates
+    if found is None:
+        return None
+    earlier = transaction_id(book.partition, found.seq)
+    return _NearDuplicate(earlier, findings.lookalike_age_ms, rule.window_s, rule.action)
+
+
+def _score(bundle: Bundle, score: Score | None) -> _Score | None:
+    if score is None:
+        return None
+    parts = _Parts(score.amount, score.velocity, score.hour)
+    return _Score(score.total, bundle.scoring.decline_at, parts, _MOST, score.values)

@@ -9,7 +9,26 @@ from schemas.config import Limit, LimitedType, Tier
 from schemas.currencies import format_amount
 from schemas.reasons import Reason
 
-Headroom = dict[str, str | int]
+
+class SumHeadroom(Struct, frozen=True, gc=False):
+    """A :class:`schemas.outcomes.SumLimit`, unchecked."""
+
+    name: str
+    used_minor: int
+    limit_minor: int
+    remaining_minor: int
+
+
+class CountHeadroom(Struct, frozen=True, gc=False):
+    """A :class:`schemas.outcomes.CountLimit`, unchecked."""
+
+    name: str
+    used: int
+    limit: int
+    remaining: int
+
+
+Headroom = SumHeadroom | CountHeadroom
 
 
 class Standing(Struct, frozen=True, gc=False):
@@ -72,10 +91,9 @@ def headroom(now: Standing, consumed_minor: int) -> list[Headroom]:
         found.append(_sum("daily_sum", used_minor + consumed_minor, most_minor))
     if (most_count := limit.daily_count) is not None:
         used = used_count + 1 if consumed_minor else used_count
-        found.append({"name": "daily_count", "used": used, "limit": most_count, "remaining": max(0, most_count - used)})
+        found.append(CountHeadroom("daily_count", used, most_count, max(0, most_count - used)))
     return found
 
 
-def _sum(name: str, used_minor: int, limit_minor: int) -> Headroom:
-    remaining_minor = max(0, limit_minor - used_minor)
-    return {"name": name, "used_minor": used_minor, "limit_minor": limit_minor, "remaining_minor": remaining_minor}
+def _sum(name: str, used_minor: int, limit_minor: int) -> SumHeadroom:
+    return SumHeadroom(name, used_minor, limit_minor, max(0, limit_minor - used_minor))

@@ -35,6 +35,30 @@ USUAL_SHARE: Final = 5
 """An hour of day near which at least a fifth of an account's payments were made does not surprise."""
 
 
+class FirstValues(Struct, frozen=True, gc=False):
+    """What the score of an account's first payment used, for its explanation."""
+
+    payments: int
+    log_amount: int
+    hour: int
+
+
+class Values(Struct, frozen=True, gc=False):
+    """What the score of a payment used, for its explanation."""
+
+    payments: int
+    log_amount: int
+    log_mean: int
+    log_deviation: int
+    spent_minor: int
+    pace: int
+    pace_mean: int
+    pace_deviation: int
+    hour: int
+    payments_near_hour: int
+    payments_known: int
+
+
 class Score(Struct, frozen=True, gc=False):
     """The surprise of one payment, what explains it, and what the account's habits become with it."""
 
@@ -42,7 +66,7 @@ class Score(Struct, frozen=True, gc=False):
     amount: int
     velocity: int
     hour: int
-    values: dict[str, int]
+    values: Values | FirstValues
     profile: Profile
 
 
@@ -62,19 +86,19 @@ def score(account: Account, amount_minor: int, at: int) -> Score:
     amount = _excess(log_amount, log_mean, log_deviation, MOST_AMOUNT, 2) * warmth // WARM_COUNT
     velocity = _excess(pace, pace_mean, pace_deviation, MOST_VELOCITY, 3) * warmth // WARM_COUNT
     odd_hour = max(0, MOST_HOUR - MOST_HOUR * USUAL_SHARE * near // known) * warmth // WARM_COUNT
-    values = {
-        "payments": payments,
-        "log_amount": log_amount,
-        "log_mean": log_mean,
-        "log_deviation": log_deviation,
-        "spent_minor": spent_minor,
-        "pace": pace,
-        "pace_mean": pace_mean,
-        "pace_deviation": pace_deviation,
-        "hour": hour,
-        "payments_near_hour": near,
-        "payments_known": known,
-    }
+    values = Values(
+        payments=payments,
+        log_amount=log_amount,
+        log_mean=log_mean,
+        log_deviation=log_deviation,
+        spent_minor=spent_minor,
+        pace=pace,
+        pace_mean=pace_mean,
+        pace_deviation=pace_deviation,
+        hour=hour,
+        payments_near_hour=near,
+        payments_known=known,
+    )
     total = min(MAX_SCORE, amount + velocity + odd_hour)
     return Score(total, amount, velocity, odd_hour, values, _learned(habits, log_amount, spent_minor, pace, hour))
 
@@ -90,7 +114,7 @@ def _first(amount_minor: int, log_amount: int, hour: int) -> Score:
         pace_deviation=0,
         hour=hour,
     )
-    return Score(0, 0, 0, 0, {"payments": 0, "log_amount": log_amount, "hour": hour}, profile)
+    return Score(0, 0, 0, 0, FirstValues(0, log_amount, hour), profile)
 
 
 def _excess(value: int, mean: int, deviation: int, most: int, span: int) -> int:

@@ -1,8 +1,10 @@
 """Outcomes: the answers of record, on ``outcomes`` and, the same bytes, on a request's ``reply-to`` topic."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import orjson
+from msgspec import Struct
 from pydantic import Field
 
 from schemas.codec import Record, Version1
@@ -66,6 +68,36 @@ class Outcome(Record):
     score: int | None
     rules: tuple[str, ...]
     ruleset: str | None
+
+
+class OutcomeBody(Struct, frozen=True, gc=False):
+    """An :class:`Outcome` as ``decide`` writes it: the same fields in the same order, unchecked.
+
+    The tests hold every body against the model (tests/engine/desk.py).
+    """
+
+    v: int
+    request_id: str | None
+    account_id: str | None
+    type: str | None
+    status: Status
+    reason: str | None
+    detail: str | None
+    final: bool
+    binding: bool
+    replayed: bool
+    transaction: str
+    partition: int
+    seq: int
+    at: str
+    amount_minor: int | None
+    currency: str | None
+    balance_minor: int | None
+    available_minor: int | None
+    limits: Sequence[Struct]
+    score: int | None
+    rules: tuple[str, ...]
+    ruleset: str
 
 
 def encode_outcome(outcome: Outcome) -> bytes:

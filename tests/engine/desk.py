@@ -5,6 +5,8 @@
 
 from typing import Any, Final
 
+import orjson
+
 from engine.book import Book
 from engine.decide import Decision, decide, decide_config, needs, skip
 from engine.digest import state_hash
@@ -124,6 +126,7 @@ class Desk:
         self.raw += kept + decision.outcome + decision.explanation
         self._apply(decision.event, intake.digest, decision.payment_digest)
         assert encode_outcome(decode_outcome(decision.outcome)) == decision.outcome, "not as the model encodes it"
+        assert orjson.dumps(orjson.loads(decision.explanation)) == decision.explanation, "not as orjson encodes it"
         self.outcomes[self.book.seq] = decision.outcome
         self.decisions.append(decision)
         return decision

@@ -22,7 +22,8 @@ OPTIONAL = ("metadata", "merchant", "category", "device", "country", "channel", 
 NUMBERS = [
     "0", "1", "-1", "-0", "00", "01", "1.0", "1.", ".5", "1e0", "1E2", "1e-2", "100e-2", "1e400", "+1", "0x1",
     "1_0", "Infinity", "NaN", "true", "false", "null", '"1"', "[]", "{}", "[1]", str(MAX_AMOUNT_MINOR),
-    str(MAX_AMOUNT_MINOR + 1), str(2**63 - 1), str(2**63), str(-(2**63)), str(-(2**63) - 1), str(2**64 - 1), str(2**64), "9" * 400,
+    str(MAX_AMOUNT_MINOR + 1), str(2**63 - 1), str(2**63), str(-(2**63)), str(-(2**63) - 1), str(2**64 - 1),
+    str(2**64), "9" * 400,
 ]  # fmt: skip
 TEXTS = [
     "", " ", "a", "a b", " a", "a ", "None", "null", "-", "~", "!", "\x7f", "\x80", "é", "٣", "\U0001f600",

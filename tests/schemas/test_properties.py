@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import sys
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from aiokafka.partitioner import murmur2
@@ -116,6 +118,13 @@ def test_every_field_counts_for_the_fingerprint_of_a_request(field: str) -> None
     assert isinstance(other, Decoded), other
     assert one.fingerprint != other.fingerprint
     assert one.fingerprint == fingerprint(TRANSFER)
+
+
+def test_both_encoders_write_every_character_alike() -> None:
+    """Outcomes of a replay and fingerprints are written by orjson too, events and other outcomes by msgspec only."""
+    for first in range(0, sys.maxunicode + 1, 4096):
+        text = "".join(chr(code) for code in range(first, first + 4096) if not 0xD800 <= code < 0xE000)
+        assert msgspec.json.encode({text: text}) == canonical({text: text})
 
 
 @given(RECORD)
