@@ -180,6 +180,20 @@ async def test_an_entry_that_does_not_balance_per_currency_is_refused_whole(data
     assert await rows(database, "SELECT seq FROM sink_positions") == [(0,)]
 
 
+async def test_an_entry_in_two_currencies_that_balances_in_each_is_accepted(database: str) -> None:
+    journal = Journal()
+    direct = Direct(journal)
+    lease = journal.lease()
+    journal.open("a")
+    journal.open("b")
+    legs: list[Leg] = [("a", "debit", 5, "EUR"), ("a", "debit", 2, "USD")]
+    journal.legs(*legs, ("b", "credit", 5, "EUR"), ("b", "credit", 2, "USD"))
+    blocks, after = direct.read(lease, journal.block())
+    async with writers(database) as pool:
+        await (await direct.take(pool)).write(blocks, after)
+    assert await rows(database, "SELECT leg_count FROM entries") == [(4,)]
+
+
 async def test_an_entry_of_a_single_leg_is_refused(database: str) -> None:
     journal = Journal()
     direct = Direct(journal)
