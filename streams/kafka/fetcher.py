@@ -21,7 +21,7 @@ NOBODY: Final = -1
 """Stands for the broker of partitions that nobody leads."""
 
 RETRY_S: Final = 0.1
-"""Before a broker that did not answer is asked again."""
+"""Before a broker that did not answer, or one that refused a partition, is asked again for it."""
 
 LATE_S: Final = 0.1
 """How much longer than the brokers were told to wait an answer is waited for."""
@@ -69,6 +69,7 @@ class Fetcher:
         """Connects when it is first used, and again whenever no broker can be reached."""
         self._cluster, self._isolation = Cluster(bootstrap, client_id), isolation
         self._asking: dict[int, asyncio.Task[dict[Partition, _Asked]]] = {}  # at most one fetch for each broker
+        self._resting: dict[Partition, float] = {}  # until when, by the loop's clock, it is not asked for
 
     async def fetch(self, offsets: Mapping[Partition, int], wait_ms: int) -> dict[Partition, Fetched | KafkaFailure]:
         """What the first brokers to answer have behind *offsets*; they wait up to *wait_ms* for something to come.
@@ -82,12 +83,15 @@ class Fetcher:
         deadline = clock() + wait_ms / 1000 + LATE_S
         found: dict[Partition, Fetched | KafkaFailure] = {}
         while not found and (left_s := deadline - clock()) > 0:
-            for node, places in self._by_leader(offsets).items():
+            for node, places in self._by_leader(self._awake(offsets, clock())).items():
                 if node not in self._asking:
                     self._asking[node] = asyncio.create_task(
                         self._ask(node, places, wait_ms), name=f"fetch from {node}"
                     )
-            await asyncio.wait(self._asking.values(), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if self._asking:
+                await asyncio.wait(self._asking.values(), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(min(left_s, RETRY_S))
             for node in [node for node, asking in self._asking.items() if asking.done()]:
                 for place, (offset, answer) in self._asking.pop(node).result().items():
                     if offsets.get(place) == offset:
@@ -111,6 +115,13 @@ class Fetcher:
         await self._cluster.close()
         await asyncio.gather(*asking, return_exceptions=True)
 
+    def _awake(self, offsets: Mapping[Partition, int], now: float) -> Mapping[Partition, int]:
+        """Without those that were refused a moment ago: a refusal comes at once, also in front of what others have."""
+        if not self._resting:
+            return offsets
+        self._resting = {place: until for place, until in self._resting.items() if until > now}
+        return {place: offset for place, offset in offsets.items() if place not in self._resting}
+
     def _by_leader(self, offsets: Mapping[Partition, int]) -> dict[int, dict[Partition, int]]:
         found: dict[int, dict[Partition, int]] = {}
         for place, offset in offsets.items():
@@ -127,9 +138,14 @@ class Fetcher:
             answers = await self._cluster.ask(node, fetch(in_turn, self._isolation, wait_ms))
         except KafkaFailure as error:
             return await self._unreachable(offsets, error)
-        link = node, self._cluster.connection(node)
-        found = {place: _Asked(offset, self._read(place, offset, answers[place], link)) for place, offset in in_turn}
-        if any(isinstance(asked.answer, Unreachable) for asked in found.values()):
+        link = node, self._cluster.connection(node) or object()  # without one it is equal to no other
+        found = {
+            place: _Asked(offset, self._read(place, offset, answers[place], link))
+            for place, offset in in_turn
+            if place in answers  # a broker that enforces a quota answers at once, of no partition
+        }
+        if refused := [place for place, asked in found.items() if isinstance(asked.answer, Unreachable)]:
+            self._resting.update(dict.fromkeys(refused, asyncio.get_running_loop().time() + RETRY_S))
             self._cluster.refresh_soon()
         return found
 
@@ -152,11 +168,14 @@ class Fetcher:
 
     async def _look_for_leaders(self, offsets: dict[Partition, int]) -> dict[Partition, _Asked]:
         error: KafkaFailure = Unreachable(f"{', '.join(map(str, offsets))}: found the leader only now")
-        for place in offsets:
+        for place in {place.topic: place for place in offsets}.values():  # one look tells of all partitions of a topic
             try:
                 await self._cluster.leader(place)
+            except Unreachable as failure:
+                error = failure
             except KafkaFailure as failure:
                 error = failure
+                break
         if self._by_leader(offsets).keys() == {NOBODY}:
             return await self._unreachable(offsets, error)
         return {}

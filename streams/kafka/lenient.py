@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import aiokafka.errors
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-from streams.kafka.common import Isolation, Partition, Record, failures, topic_partition
+from streams.kafka.common import Isolation, KafkaFailure, Partition, Record, topic_partition
 
 CHECK_CRCS: Final = True
 V2 = 2  # the format of record batches that has headers
@@ -91,17 +90,16 @@ def read_batches(
 ) -> tuple[list[Record], int]:
     """The records from *offset* on in what one fetch gave of *place*, and the offset to go on from.
 
-    Batches behind a damaged one are left for the next fetch. Raises KafkaFailure if the first is damaged.
+    What is behind something damaged is left for the next fetch. Raises KafkaFailure if nothing is in front of it.
     """
     level = READ_COMMITTED if isolation is Isolation.COMMITTED else READ_UNCOMMITTED
     reading = _OurRecords(topic_partition(place), _KeptRecords(data), aborted, offset, None, None, CHECK_CRCS, level)
     found: list[Record] = []
-    with failures(f"read {place} from offset {offset}"):
-        try:
-            found.extend(reading)
-        except aiokafka.errors.CorruptRecordException:
-            if not found:
-                raise
+    try:
+        found.extend(reading)
+    except Exception as error:  # decoders raise what they like, and one partition's bytes are no defect of all
+        if not found:
+            raise KafkaFailure(f"read {place} from offset {offset}: {error!r}") from error
     return found, reading.next_fetch_offset
 
 

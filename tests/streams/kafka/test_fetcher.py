@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator
+from io import BytesIO
 from typing import Any
 
 import pytest
+from aiokafka.protocol.fetch import FetchRequest_v4
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 
 from streams.kafka import Fetched, Fetcher, Isolation, KafkaFailure, OffsetOutOfRange, Partition, Unreachable
 from streams.kafka import fetcher as module
@@ -18,10 +21,10 @@ OUT_OF_RANGE, CORRUPT, NOT_LEADER = 1, 2, 6
 ONE, TWO, OTHER = Partition("t", 0), Partition("t", 1), Partition("t", 2)
 
 
-def batch(*values: bytes, first: int = 0) -> bytes:
+def batch(*values: bytes, first: int = 0, compression: int = 0) -> bytes:
     builder: Any = DefaultRecordBatchBuilder(
         magic=2,
-        compression_type=0,
+        compression_type=compression,
         is_transactional=0,
         producer_id=-1,
         producer_epoch=-1,
@@ -39,6 +42,9 @@ class Brokers:
     def __init__(self) -> None:
         self.leaders: dict[Partition, int] = {ONE: 1, TWO: 1, OTHER: 2}
         self.asked: list[tuple[int, asyncio.Future[dict[Partition, FetchedBytes]]]] = []
+        self.named: list[set[Partition]] = []  # of each request
+        self.looked_for: list[Partition] = []
+        self.down = False
         self.refreshed = 0
         self.links: dict[int, object] = {1: "first", 2: "second"}
 
@@ -46,11 +52,16 @@ class Brokers:
         return self.leaders.get(place)
 
     async def leader(self, place: Partition) -> int:
+        self.looked_for.append(place)
+        if self.down:
+            raise KafkaFailure("cannot connect")
         if place not in self.leaders:
             raise Unreachable("no leader")
         return self.leaders[place]
 
-    async def ask(self, node: int, request: Request[dict[Partition, FetchedBytes]]) -> dict[Partition, FetchedBytes]:  # noqa: ARG002
+    async def ask(self, node: int, request: Request[dict[Partition, FetchedBytes]]) -> dict[Partition, FetchedBytes]:
+        topics = FetchRequest_v4.decode(BytesIO(request.encode())).topics
+        self.named.append({Partition(topic, number) for topic, those in topics for number, *_ in those})
         answer: asyncio.Future[dict[Partition, FetchedBytes]] = asyncio.get_running_loop().create_future()
         self.asked.append((node, answer))
         return await answer
@@ -183,3 +194,67 @@ async def test_a_partition_without_a_leader_is_unreachable_until_it_has_one(brok
     fetching = asyncio.create_task(fetcher.fetch({ONE: 0}, 100))
     await brokers.answer(0, p0=NOTHING)
     assert [*(await fetching)] == [ONE]
+
+
+async def test_a_partition_that_was_refused_is_left_out_for_a_while_and_the_others_are_not_held_up(
+    brokers: Brokers, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brokers refuse at once: asked again and again they would get hundreds of requests a second."""
+    monkeypatch.setattr(module, "RETRY_S", 0.2)
+    refused = FetchedBytes(NOT_LEADER, -1, -1, [], b"")
+    fetching = asyncio.create_task(fetcher.fetch({ONE: 0, TWO: 0}, 60_000))
+    await brokers.answer(0, p0=refused, p1=NOTHING)
+    assert {place: type(answer) for place, answer in (await fetching).items()} == {ONE: Unreachable, TWO: Fetched}
+    fetching = asyncio.create_task(fetcher.fetch({ONE: 0, TWO: 0}, 60_000))
+    await brokers.answer(1, p1=NOTHING)
+    assert [*(await fetching)] == [TWO]
+    fetching = asyncio.create_task(fetcher.fetch({ONE: 0}, 60_000))
+    await brokers.answer(2, p0=NOTHING)
+    assert isinstance((await fetching)[ONE], Fetched)
+    assert brokers.named == [{ONE, TWO}, {TWO}, {ONE}]
+
+
+async def test_a_broker_that_says_nothing_of_a_partition_is_asked_again(brokers: Brokers, fetcher: Fetcher) -> None:
+    """So it answers while a quota is exceeded."""
+    fetching = asyncio.create_task(fetcher.fetch({ONE: 0, TWO: 0}, 60_000))
+    await brokers.answer(0)
+    await brokers.answer(1, p1=NOTHING)
+    assert [*(await fetching)] == [TWO]
+
+
+async def test_what_cannot_be_decoded_is_a_failure_of_its_own_partition(brokers: Brokers, fetcher: Fetcher) -> None:
+    broken = bytearray(batch(b"a" * 200, compression=1))
+    broken[70:80] = bytes(10)
+    broken[17:21] = struct.pack(">I", calc_crc32c(bytes(broken[21:])))
+    fetching = asyncio.create_task(fetcher.fetch({ONE: 0, TWO: 0}, 60_000))
+    await brokers.answer(
+        0, p0=FetchedBytes(0, 1, 1, [], bytes(broken)), p1=FetchedBytes(0, 1, 1, [], batch(b"good", compression=1))
+    )
+    found = await fetching
+    assert values(found[TWO]) == [b"good"]
+    assert isinstance(found[ONE], KafkaFailure)
+    assert "read t[0] from offset 0" in str(found[ONE])
+
+
+async def test_leaders_are_looked_for_once_a_topic_and_not_where_nobody_can_be_reached(
+    brokers: Brokers, fetcher: Fetcher
+) -> None:
+    brokers.leaders.clear()
+    lost = {Partition(topic, number): 0 for topic in ("t", "u") for number in range(9)}
+    assert {*(await fetcher.fetch(lost, 100))} == {*lost}
+    assert sorted(place.topic for place in brokers.looked_for) == ["t", "u"]
+    brokers.down = True
+    assert all(isinstance(answer, Unreachable) for answer in (await fetcher.fetch(lost, 100)).values())
+    assert len(brokers.looked_for) == 3
+
+
+async def test_without_a_connection_two_answers_have_not_the_same_link(brokers: Brokers, fetcher: Fetcher) -> None:
+    links = []
+    for number in range(2):
+        fetching = asyncio.create_task(fetcher.fetch({ONE: 0}, 60_000))
+        brokers.links[1] = None
+        await brokers.answer(number, p0=NOTHING)
+        answer = (await fetching)[ONE]
+        assert isinstance(answer, Fetched)
+        links.append(answer.link)
+    assert links[0] != links[1]
