@@ -117,10 +117,10 @@ def representable(book: Book, legs: tuple[Leg, ...]) -> Refusal | None:
     """Check 8: every counter that *legs* add to stays below 2^62."""
     reached: dict[tuple[str, Side], int] = {}
     for account_id, side, amount_minor, _ in legs:
-        pair = (account_id, side)
-        before = reached[pair] if pair in reached else _posted(book, account_id, side)
-        reached[pair] = before + amount_minor
-        if before + amount_minor >= MAX_COUNTER:
+        counter = (account_id, side)
+        before = reached.get(counter) or _posted(book, account_id, side)
+        after = reached[counter] = before + amount_minor
+        if after >= MAX_COUNTER:
             return Refusal(Reason.OVERFLOW, f"amount_minor: the {side}s of {account_id} would reach 2^62")
     return None
 

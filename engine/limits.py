@@ -41,12 +41,12 @@ class Standing(Struct, frozen=True, gc=False):
 
 def standing(account: Account, tier: Tier, request_type: LimitedType, currency: str, at: int) -> Standing | None:
     """Return where *account* stands with the limit on requests of a type and currency, or ``None`` without one."""
-    for limit in tier.limits:
-        if limit.type == request_type and limit.currency == currency:
-            used = account.usage.get(request_type)
-            used_minor, used_count = (0, 0) if used is None else used.on(at // DAY_MS)
-            return Standing(limit, used_minor, used_count)
-    return None
+    limit = tier.by_type_and_currency.get((request_type, currency))
+    if limit is None:
+        return None
+    used = account.usage.get(request_type)
+    used_minor, used_count = (0, 0) if used is None else used.on(at // DAY_MS)
+    return Standing(limit, used_minor, used_count)
 
 
 def exceeded(now: Standing, amount_minor: int, currency: str) -> Refusal | None:

@@ -31,6 +31,8 @@ HALF_LIFE_MS: Final = 48 * HOUR_MS
 LEAST_DEVIATION: Final = ONE
 """Deviations below one doubling count as one: an account that always pays the same sum may pay another one."""
 
+_NEAR: Final = [bytes(((hour - 1) % 24, hour, (hour + 1) % 24)) for hour in range(24)]
+
 USUAL_SHARE: Final = 5
 """An hour of day near which at least a fifth of an account's payments were made does not surprise."""
 
@@ -127,8 +129,7 @@ def _excess(value: int, mean: int, deviation: int, most: int, span: int) -> int:
 
 def _nearby(hours: bytes, hour: int) -> int:
     """Return how many of *hours* are within one hour of *hour*, around the clock."""
-    count = hours.count
-    return count(hour) + count((hour + 1) % 24) + count((hour - 1) % 24)
+    return len(hours) - len(hours.translate(None, _NEAR[hour]))  # without those: quicker than to count each of three
 
 
 def _learned(habits: Habits, log_amount: int, spent_minor: int, pace: int, hour: int) -> Profile:

@@ -3,6 +3,8 @@
 A *bundle* holds tiers with their limits, and risk settings. It activates as a whole, by an event of each journal.
 """
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -48,6 +50,11 @@ class Tier(Record):
                 raise ValueError(f"expected one entry for {pair[0]} in {pair[1]}")
             seen.add(pair)
         return self
+
+    @cached_property
+    def by_type_and_currency(self) -> Mapping[tuple[LimitedType, str], Limit]:
+        """The entries as they are looked up, once per request."""
+        return {(limit.type, limit.currency): limit for limit in self.limits}
 
 
 class NearDuplicates(Record):

@@ -13,7 +13,7 @@ LIMITS: Final = [
     {"type": "withdraw", "currency": "EUR", "daily_count": 2},
 ]
 EXPECTED: Final = Path(__file__).with_name("explanations.txt")
-TO_BOB: Final = {"currency": "EUR", "payee": "bob"}
+TO_BOB: Final[dict[str, Any]] = {"currency": "EUR", "payee": "bob"}
 
 
 def explained() -> list[str]:

@@ -2,7 +2,7 @@
 
 from engine.book import Account
 from engine.evolve import learn
-from engine.scoring import MOST_AMOUNT, MOST_HOUR, MOST_VELOCITY, Score, score
+from engine.scoring import MOST_AMOUNT, MOST_HOUR, MOST_VELOCITY, Score, Values, score
 from schemas.config import MAX_SCORE
 from schemas.events import AccountTerms
 from tests.engine.desk import NOON
@@ -81,6 +81,19 @@ def test_an_odd_hour_surprises_around_the_clock() -> None:
     assert parts[usual] == 0
     assert parts[(usual + 12) % 24] == MOST_HOUR
     assert parts[(usual + 1) % 24] == 0
+
+
+def test_a_payment_is_near_those_of_its_own_hour_and_the_two_next_to_it() -> None:
+    for hour in range(24):
+        payer = Payer()
+        payer.at = NOON // (24 * HOUR) * 24 * HOUR
+        payer.pay(100, after_ms=hour * HOUR)
+        near = set()
+        for shift in range(24):
+            values = payer.look(100, shift * HOUR).values
+            assert isinstance(values, Values)
+            near |= {shift} if values.payments_near_hour else set()
+        assert near == {0, 1, 23}
 
 
 def test_the_parts_add_up_to_a_total_within_bounds() -> None:
