@@ -24,6 +24,8 @@ from streams.kafka.wire import Request
 Answer = TypeVar("Answer")
 
 METADATA_MAX_AGE_MS: Final = 60_000
+LOOK_TIMEOUT_S: Final = 4 * REQUEST_TIMEOUT_MS / 1000
+"""Of one look for leaders: the brokers are asked in turn, and one that is frozen keeps silent for a whole request."""
 
 
 class Cluster:
@@ -70,7 +72,7 @@ class Cluster:
             self._topics.add(topic)
             client.add_topic(topic)
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
                 updated = await client.force_metadata_update()
         except TimeoutError:
             updated = False
@@ -89,8 +91,12 @@ class Cluster:
     async def ask(self, node: int, request: Request[Answer]) -> Answer:
         """The answer of the broker *node*. Raises KafkaFailure if there is none: whether it was done is not known."""
         client = await self._opened()
-        with failures(f"ask broker {node} of {self._bootstrap}"):
-            answer: Answer = await client.send(node, request)
+        doing = f"ask broker {node} of {self._bootstrap}"
+        with failures(doing):
+            try:
+                answer: Answer = await client.send(node, request)
+            except KeyError as error:  # a connection that did not answer in time was replaced before it was closed
+                raise KafkaFailure(f"{doing}: got no answer in time") from error
             return answer
 
     def connection(self, node: int) -> object:
@@ -113,8 +119,7 @@ class Cluster:
         if self._client is not None:
             return self._client
         async with self._changing:
-            if self._closed:
-                raise KafkaFailure(f"a client of {self._bootstrap} was closed")
+            self._check()
             if self._client is None:
                 client = AIOKafkaClient(
                     bootstrap_servers=self._bootstrap,
@@ -127,11 +132,16 @@ class Cluster:
                         async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
                             await client.bootstrap()
                             await client.set_topics(self._topics)
+                    self._check()  # else nobody would close what was opened
                 except BaseException:
                     await _close(client)
                     raise
                 self._client = client
             return self._client
+
+    def _check(self) -> None:
+        if self._closed:
+            raise KafkaFailure(f"a client of {self._bootstrap} was closed")
 
     async def _drop(self, client: Any) -> None:
         """Shielded: a client that is closed halfway would stay."""
@@ -141,9 +151,14 @@ class Cluster:
 
 
 async def _close(client: Any) -> None:
+    for connection in client._conns.values():  # noqa: SLF001  # nothing public ends them
+        if connection.connected():  # closed without this, it would still send what a frozen broker takes later
+            connection._writer.transport.abort()  # noqa: SLF001  # as above
     with contextlib.suppress(TimeoutError, OSError, aiokafka.errors.KafkaError):
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await client.close()
+    if (update := client._md_update_fut) is not None and not update.done():  # noqa: SLF001  # else it is waited for in vain
+        update.set_result(False)
     left = [connection for connection in client._conns.values() if connection.connected()]  # noqa: SLF001  # nor shows them
     if left:
         raise ClientLeak(f"{len(left)} connection(s) not closed after {CLOSE_TIMEOUT_S} s; the process must end")
