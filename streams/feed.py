@@ -38,7 +38,7 @@ class Taker(Protocol):
         """Whether more of *place* may be read now."""
 
     def hear(self, place: Partition, heard: Heard) -> None:
-        """Called after every look that brought records of *place*, and about every 0.1 s if none does."""
+        """Called after every look that brought records of *place* or left some behind, else about every 0.1 s."""
 
     def fail(self, error: Exception) -> None:
         """Nothing more comes, because of *error* (KafkaFailure, or a defect): all its places were removed."""
@@ -116,7 +116,7 @@ class Feed:
             match found.get(place):
                 case Fetched() as got:
                     self._next[place] = got.next_offset
-                    if everybody or got.next_offset != offset:
+                    if everybody or got.next_offset != offset or got.stable_end > offset:  # the end is not reached
                         heard = Heard(got.records, got.next_offset, got.stable_end, got.end, now_ms)
                         self._takers[place].hear(place, heard)
                 case None | Unreachable():

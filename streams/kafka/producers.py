@@ -46,7 +46,7 @@ _NOT_THE_LEADER: Final = frozenset(
         aiokafka.errors.UnknownTopicOrPartitionError,
     )
 )
-"""Refusals by a broker that does not lead the partition, or does not know yet that it does."""
+"""Told by a broker that does not lead the partition any more, or does not know yet that it does."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,11 +61,14 @@ class _Batch:
 class Producer:
     """Appends with ``acks=all``; what is sent at the same time travels in one request for each broker.
 
-    While that is under way the next one fills.
-    A batch is sent again only when a broker refused it that does not lead the partition; after any other error it is in
-    the log, or gets there, or never does, and it is up to the caller to send it again. An error of one partition is no
-    business of the others, except that the loss of a connection, or 15 s without any answer, ends everything that is
-    under way to that broker.
+    While that is under way the next one fills. Calls for one partition that wait at the same time are appended in their
+    order, as long as its leader stays the same.
+
+    A batch is sent again only when a broker said that it does not lead the partition; one that lost it while replicas
+    were behind says so also of a batch that it had appended, which may then lie there twice. After any other error the
+    batch is in the log, or gets there, or never does, and it is up to the caller to send it again. An error of one
+    partition is no business of the others, except that the loss of a connection, or 15 s without any answer, ends
+    everything that is under way to that broker.
     """
 
     def __init__(self, bootstrap: str, client_id: str) -> None:
@@ -190,7 +193,9 @@ class Producer:
                 node, produce([(batch.to, batch.data) for batch in request], REPLICATED_WITHIN_MS)
             )
             for batch in request:
-                if not batch.answer.done():
+                if batch.to not in answers:
+                    _fail([batch], KafkaFailure(f"broker {node}: expected an answer for {batch.to}, got none"))
+                elif not batch.answer.done():
                     batch.answer.set_result(answers[batch.to])
             if any(answer.error for answer in answers.values()):
                 self._cluster.refresh_soon()

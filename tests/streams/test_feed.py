@@ -22,6 +22,7 @@ class Broker:
         self.logs: dict[Partition, list[Record]] = {A: [], B: []}
         self.markers = dict.fromkeys(self.logs, 0)  # control markers behind the records
         self.failures: dict[Partition, KafkaFailure] = {}
+        self.most = 1_000  # records of one answer
         self.defect: Exception | None = None
         self.asked: frozenset[Partition] = frozenset()
         self.closed = False
@@ -54,7 +55,9 @@ class Broker:
         if place in self.failures:
             return self.failures[place]
         end = len(self.logs[place]) + self.markers[place]
-        return Fetched(self.logs[place][offset:], end, end, end, (1, None))
+        found = self.logs[place][offset : offset + self.most]
+        behind = end if offset + len(found) >= len(self.logs[place]) else offset + len(found)
+        return Fetched(found, behind, end, end, (1, None))
 
     async def close(self) -> None:
         self.closed = True
@@ -65,7 +68,7 @@ class Listener:
 
     def __init__(self, most: int = 1_000) -> None:
         self.offsets: list[int] = []
-        self.position, self.most = -1, most
+        self.position, self.stable_end, self.most = -1, -1, most
         self.failure: Exception | None = None
         self.unanswered = 0
 
@@ -75,6 +78,7 @@ class Listener:
     def hear(self, place: Partition, heard: Heard) -> None:  # noqa: ARG002
         self.offsets += [record.offset for record in heard.records]
         self.position = heard.position
+        self.stable_end = self.stable_end if heard.stable_end is None else heard.stable_end
         self.unanswered += heard.answered_ms is None
 
     def fail(self, error: Exception) -> None:
@@ -237,3 +241,19 @@ async def test_a_marker_behind_the_last_record_is_passed(broker: Broker, feed: F
     broker.markers[A] = 1
     broker.more.set()
     await until(lambda: one.position == 2, "the position is behind the marker")
+
+
+async def test_it_is_told_at_once_that_there_is_more_than_an_answer_had_room_for(
+    broker: Broker, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the input would count as empty, and the other one would overtake what waits there."""
+    one = Listener()
+    feed.add(one, {A: 0})
+    await until(lambda: one.position == 0, "nothing is there")
+    monkeypatch.setattr("streams.feed.FETCH_WAIT_MS", 600_000)  # from here on nobody is told without a reason
+    broker.most = 0
+    broker.append(A)
+    await until(lambda: one.stable_end == 1, "the record is known to be there")
+    assert (one.offsets, one.position) == ([], 0)
+    broker.most = 1
+    await until(lambda: one.offsets == [0], "it is read")

@@ -244,3 +244,13 @@ async def test_a_defect_is_told_to_whoever_waits(brokers: Brokers) -> None:
     brokers.requests[0][2].set_exception(RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
         await asyncio.wait_for(send, 5)
+
+
+async def test_an_answer_that_leaves_a_partition_out_is_a_failure_of_that_one(brokers: Brokers) -> None:
+    producer = Producer("nowhere", "test")
+    told, untold = sending(producer, ONE, b"1"), sending(producer, TWO, b"2")
+    await until(lambda: len(brokers.requests) == 1, "both are under way")
+    brokers.requests[0][2].set_result({ONE: Produced(0, 40, 5)})
+    await told
+    with pytest.raises(KafkaFailure, match=r"expected an answer for t\.journal\[1\]"):
+        await asyncio.wait_for(untold, 5)
