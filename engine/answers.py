@@ -126,6 +126,6 @@ def _position(account: Account, effects: Effects) -> tuple[int, int]:
         if account_id == own_id:
             moved += amount_minor if side == "credit" else -amount_minor
     balance_minor = account.balance_minor + (moved if account.normal_side == "credit" else -moved)
-    available = available_minor(account, floor_minor, ceiling_minor) + moved
+    available = available_minor(account, balance_minor, floor_minor, ceiling_minor)
     assert available >= 0, f"{account.account_id}: {available} would be available, expected at least 0"
     return balance_minor, available

@@ -6,11 +6,9 @@ Mutable and slotted, because it is the hot state and has one writer; only :func:
 from dataclasses import dataclass
 from typing import Final
 
-from msgspec import Struct
-
 from engine.duplicates import RecentPayments
 from engine.idempotency import Memory
-from schemas.events import AccountTerms, Genesis
+from schemas.events import AccountTerms, Genesis, Profile
 from schemas.requests import AccountStatus, NormalSide
 
 HOURS_KEPT: Final = 64
@@ -67,28 +65,17 @@ class DayUsage:
             del self.days[0], self.sums_minor[0], self.counts[0]
 
 
-class Habits(Struct, frozen=True, gc=False):
-    """What the score compares a payment with: the profile behind the last accepted one, made at ``at``."""
-
-    at: int
-    payments: int
-    log_mean: int
-    log_deviation: int
-    spent_minor: int
-    pace_mean: int
-    pace_deviation: int
-
-
 class Account:
     """A customer's account; mutable. Amounts are minor units of ``currency``.
 
-    ``usage`` counts towards limits by request type; ``hours`` holds the UTC hour of day of each of the last 64
-    payments.
+    ``usage`` counts towards limits by request type. What the score compares a payment with: ``habits``, the profile
+    behind the last accepted one, which was made at ``paid_at``, and ``hours``, the UTC hour of day of each of the last
+    64 payments.
     """
 
     __slots__ = (
         "account_id", "attributes", "ceiling_minor", "credits_posted", "currency", "debits_posted", "floor_minor",
-        "habits", "held", "hours", "normal_side", "status", "tier", "usage",
+        "habits", "held", "hours", "normal_side", "paid_at", "status", "tier", "usage",
     )  # fmt: skip
 
     def __init__(self, terms: AccountTerms) -> None:
@@ -100,7 +87,8 @@ class Account:
         self.credits_posted = 0
         self.held = 0
         self.usage: dict[str, DayUsage] = {}
-        self.habits: Habits | None = None
+        self.habits: Profile | None = None
+        self.paid_at = 0
         self.hours = b""
 
     def set_terms(self, terms: AccountTerms) -> None:
@@ -134,14 +122,14 @@ class Account:
     @property
     def available_minor(self) -> int:
         """What may leave the account now: above its floor (credit-normal), or up to its ceiling (debit-normal)."""
-        return available_minor(self, self.floor_minor, self.ceiling_minor)
+        return available_minor(self, self.balance_minor, self.floor_minor, self.ceiling_minor)
 
 
-def available_minor(account: Account, floor_minor: int, ceiling_minor: int | None) -> int:
-    """Return what would be available on *account* if it had these bounds."""
+def available_minor(account: Account, balance_minor: int, floor_minor: int, ceiling_minor: int | None) -> int:
+    """Return what would be available on *account* if it had this balance and these bounds."""
     if account.normal_side == "credit":
-        return account.balance_minor - account.held - floor_minor
-    return (ceiling_minor or 0) - account.balance_minor - account.held
+        return balance_minor - account.held - floor_minor
+    return (ceiling_minor or 0) - balance_minor - account.held
 
 
 class Book:

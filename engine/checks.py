@@ -160,7 +160,7 @@ def within_ceiling(account: Account, amount_minor: int) -> Refusal | None:
 
 def covered(account: Account, floor_minor: int, ceiling_minor: int | None) -> Refusal | None:
     """Check 8 for terms: *account* could have these bounds without a negative available amount."""
-    available = available_minor(account, floor_minor, ceiling_minor)
+    available = available_minor(account, account.balance_minor, floor_minor, ceiling_minor)
     if available < 0:
         return Refusal(
             Reason.INSUFFICIENT_FUNDS,

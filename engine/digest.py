@@ -41,6 +41,7 @@ def state_lines(book: Book) -> Iterator[bytes]:
 
 
 def _account(account: Account) -> dict[str, object]:
+    habits = account.habits
     return {
         "account": asdict(account.terms()),
         "debits_posted": account.debits_posted,
@@ -50,7 +51,7 @@ def _account(account: Account) -> dict[str, object]:
             request_type: list(zip(used.days, used.sums_minor, used.counts, strict=True))
             for request_type, used in account.usage.items()
         },
-        "habits": account.habits and astuple(account.habits),
+        "habits": None if habits is None else (account.paid_at, *astuple(habits)[:-1]),  # the hour is in the hours
         "hours": list(account.hours),
     }
 

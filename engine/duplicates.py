@@ -48,7 +48,10 @@ class RecentPayments:
 
     def remember(self, digest: bytes, at: int, seq: int) -> None:
         """Keep a transfer as the latest under *digest*."""
-        entries = self.generations.setdefault(at // DAY_MS, {})
+        day = at // DAY_MS
+        entries = self.generations.get(day)
+        if entries is None:
+            entries = self.generations[day] = {}
         entries[digest] = _ENTRY.pack(at, seq)
 
     def forget(self, at: int) -> None:

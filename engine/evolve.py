@@ -13,11 +13,10 @@ from engine.book import (
     ActiveRuleset,
     Book,
     DayUsage,
-    Habits,
     SystemAccount,
 )
 from engine.duplicates import payment_digest
-from engine.idempotency import Remembered, key_digest
+from engine.idempotency import key_digest
 from schemas.bounds import SYSTEM_PREFIX
 from schemas.events import Answer, ConfigPickup, Leg, Profile, Skip, Usage
 
@@ -75,8 +74,8 @@ def _apply(book: Book, event: Answer, key: bytes | None, payment: bytes | None) 
         return
     if event.request_id is None or event.requested_at is None or event.fingerprint is None:
         raise CannotApply(f"event {book.seq}: expected a binding answer to name its request, got {event.request_id!r}")
-    remembered = Remembered(bytes.fromhex(event.fingerprint), book.seq)
-    book.memory.remember(key or key_digest(account_id, event.request_id), event.requested_at, remembered)
+    key = key or key_digest(account_id, event.request_id)
+    book.memory.remember(key, event.requested_at, bytes.fromhex(event.fingerprint), book.seq)
     if event.account is not None:
         account = book.accounts.get(account_id)
         if account is None:
@@ -119,13 +118,5 @@ def _use(book: Book, account: Account, request_type: str, usage: Usage) -> None:
 
 def learn(account: Account, profile: Profile, at: int) -> None:
     """Store the profile behind a payment that was accepted at *at*, and its hour."""
-    account.habits = Habits(
-        at,
-        profile.count,
-        profile.log_mean,
-        profile.log_deviation,
-        profile.spent_minor,
-        profile.pace_mean,
-        profile.pace_deviation,
-    )
+    account.habits, account.paid_at = profile, at
     account.hours = (account.hours + bytes((profile.hour,)))[-HOURS_KEPT:]

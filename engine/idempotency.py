@@ -51,14 +51,14 @@ class Memory:
                 return Remembered(*_ENTRY.unpack(entry))
         return None
 
-    def remember(self, digest: bytes, requested_at: int, remembered: Remembered) -> None:
-        """Keep *remembered*; the caller knows that nothing is remembered under *digest* now."""
+    def remember(self, digest: bytes, requested_at: int, fingerprint: bytes, seq: int) -> None:
+        """Keep an answer; the caller knows that nothing is remembered under *digest* now."""
         hour = requested_at // HOUR_MS
         entries = self.generations.get(hour)
         if entries is None:
             entries = self.generations[hour] = {}
             self._oldest = hour if self._oldest is None else min(self._oldest, hour)
-        entries[digest] = _ENTRY.pack(remembered.fingerprint, remembered.seq)
+        entries[digest] = _ENTRY.pack(fingerprint, seq)
 
     def forget(self, at: int) -> None:
         """Drop the generations whose hour ended more than W before *at*."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from engine.book import Account, Habits
+from engine.book import Account
 from engine.fixed import ONE, decayed, log2
 from schemas.bounds import HOUR_MS
 from schemas.config import MAX_SCORE
@@ -79,9 +79,9 @@ def score(account: Account, amount_minor: int, at: int) -> Score:
     habits = account.habits
     if habits is None:
         return _first(amount_minor, log_amount, hour)
-    payments, log_mean, log_deviation = habits.payments, habits.log_mean, habits.log_deviation
+    payments, log_mean, log_deviation = habits.count, habits.log_mean, habits.log_deviation
     pace_mean, pace_deviation = habits.pace_mean, habits.pace_deviation
-    spent_minor = decayed(habits.spent_minor, at - habits.at, HALF_LIFE_MS) + amount_minor
+    spent_minor = decayed(habits.spent_minor, at - account.paid_at, HALF_LIFE_MS) + amount_minor
     pace = log2(spent_minor)
     near, known = _nearby(account.hours, hour), len(account.hours)
     warmth = min(payments, WARM_COUNT)
@@ -132,8 +132,8 @@ def _nearby(hours: bytes, hour: int) -> int:
     return len(hours) - len(hours.translate(None, _NEAR[hour]))  # without those: quicker than to count each of three
 
 
-def _learned(habits: Habits, log_amount: int, spent_minor: int, pace: int, hour: int) -> Profile:
-    payments, log_mean, log_deviation = habits.payments, habits.log_mean, habits.log_deviation
+def _learned(habits: Profile, log_amount: int, spent_minor: int, pace: int, hour: int) -> Profile:
+    payments, log_mean, log_deviation = habits.count, habits.log_mean, habits.log_deviation
     pace_mean, pace_deviation = habits.pace_mean, habits.pace_deviation
     weight = min(payments + 1, MEMORY_COUNT)
     surprise, hurry = log_amount - log_mean, pace - pace_mean

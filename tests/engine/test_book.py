@@ -39,7 +39,7 @@ def test_balance_and_available_of_both_normal_sides(
 ) -> None:
     found = account(normal_side, floor_minor, ceiling_minor)
     assert (found.balance_minor, found.available_minor) == (balance_minor, available)
-    assert available_minor(found, floor_minor - 1, (ceiling_minor or 0) + 1) == available + 1
+    assert available_minor(found, balance_minor, floor_minor - 1, (ceiling_minor or 0) + 1) == available + 1
 
 
 def test_what_is_held_keeps_an_account_open() -> None:

@@ -104,6 +104,7 @@ def test_equal_states_have_equal_hashes_whatever_the_order_of_their_dicts() -> N
         "book.accounts['alice'].attributes = {'a': 1}",
         "book.accounts['alice'].usage['transfer'].counts[0] += 1",
         "book.accounts['alice'].habits = None",
+        "book.accounts['alice'].paid_at += 1",
         "book.accounts['alice'].hours += b'x'",
         "book.system_accounts['sys:external:cash:EUR'].debits_posted += 1",
         "book.memory.generations.clear()",

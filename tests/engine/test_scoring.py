@@ -108,4 +108,4 @@ def test_the_profile_stays_within_its_bounds_under_extremes() -> None:
     for number in range(200):
         payer.pay(1 if number % 2 else 10**15, after_ms=0 if number % 3 else 10**12)
     assert payer.account.habits is not None
-    assert payer.account.habits.payments == 200
+    assert payer.account.habits.count == 200
