@@ -13,7 +13,8 @@ import structlog
 from sinks.postgres.errors import PostgresUnavailable
 from sinks.postgres.metrics import SinkMetrics
 from sinks.postgres.pace import Pace, pause_unless
-from sinks.postgres.store import Owner, PartitionStore, PositionMoved, claim_ledger
+from sinks.postgres.store import Owner, Part, PartitionStore, PositionMoved, claim_ledger
+from sinks.postgres.together import Together
 from streams.journal.errors import JournalHalt
 from streams.journal.follower import Follower
 from streams.journal.log import Log, LogRecord, LogUnavailable
@@ -53,15 +54,21 @@ class PartitionSink:
         schema: str,
         metrics: SinkMetrics,
         written: Callable[[int, int], None] = lambda _partition, _seq: None,
+        together: Together | None = None,
         store: type[PartitionStore] = PartitionStore,
         pace: Pace | None = None,
     ) -> None:
-        """*written* is told (partition, seq) after each commit. *store*, *pace*: for tests of steps and of time."""
+        """*written* is told (partition, seq) after each commit. *together* None: its transactions are its own.
+
+        *store*, *pace*: for tests of steps and of time.
+        """
         self.log, self.partition, self.pool = log, partition, pool
         self.sink_id, self.schema, self.metrics = sink_id, schema, metrics
         self.trouble: str | None = None  # why nothing is being written at the moment
         self._written, self._store_class = written, store
+        self._together = together or Together(metrics)
         self._pace = pace or Pace()
+        self._failed = False
         self._store: PartitionStore | None = None
         self._lag_due = 0.0
 
@@ -129,11 +136,12 @@ class PartitionSink:
                 raise halt
 
     async def _write(self, store: PartitionStore, blocks: list[ValidBlock], after: Position) -> None:
-        self._pace.begins(sum(len(block.events) for block in blocks), sum(len(block.value) for block in blocks))
-        started = time.monotonic()
-        batch = await store.write(blocks, after)
-        self.metrics.commit_seconds.observe(time.monotonic() - started)
-        self.metrics.batch_rows.observe(batch.rows)
+        """A full batch has a transaction of its own; so has the first one behind a failure, of whatever partition."""
+        full = self._pace.begins(sum(len(block.events) for block in blocks), sum(len(block.value) for block in blocks))
+        batch = await store.prepare(blocks)
+        alone, self._failed = full or self._failed, True
+        await (self._together.alone if alone else self._together.shared)(Part(store, batch, after))
+        self._failed = False
         self.metrics.events.inc(batch.events)
         self._written(self.partition, after.seq)
 

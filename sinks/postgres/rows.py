@@ -6,7 +6,7 @@ Pure; total over what the engine can accept.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, assert_never
@@ -85,6 +85,24 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "account_counters": ("account_key", "debits_posted", "credits_posted", "held", "seq"),
 }
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The rows of *batches* of different partitions as one batch."""
+    if len(batches) == 1:
+        return batches[0]
+    whole = Batch()
+    for batch in batches:
+        whole.events += batch.events
+        whole.entries += batch.entries
+        whole.postings += batch.postings
+        whole.decisions += batch.decisions
+        whole.config_pickups += batch.config_pickups
+        whole.skips += batch.skips
+        whole.new_accounts |= batch.new_accounts
+        whole.terms |= batch.terms
+        whole.deltas |= batch.deltas
+    return whole
 
 
 def mentioned(events: Iterable[Event]) -> dict[str, None]:

@@ -20,6 +20,7 @@ from sinks.postgres.partition import FIRST_PAUSE_S, LONGEST_PAUSE_S, PartitionSi
 from sinks.postgres.readers import SINK_ID
 from sinks.postgres.session import SCHEMA, session, writer_pool
 from sinks.postgres.store import PartitionStore
+from sinks.postgres.together import Together
 from streams.halts import Halted
 from streams.journal.kafka_log import KafkaLog
 from streams.journal.log import Log
@@ -69,6 +70,7 @@ class Sink:
         self.written: dict[int, int] = {}
         self._membership = membership or GroupMembership.of_sinks(kafka, self.topics, sink_id)
         self._store_class = store
+        self._together = Together(self.metrics)
         self._assigned: frozenset[int] = frozenset()
         self._changed = asyncio.Event()
         self._tasks: dict[int, _Task] = {}
@@ -106,6 +108,7 @@ class Sink:
             self._trouble = "the consumer group has not assigned anything yet"
             await self._follow_group(pool, stop)
         finally:
+            await self._together.close()
             pool.terminate()  # nothing is under way
 
     async def wait_for(self, partition: int, seq: int, timeout_s: float) -> None:
@@ -187,6 +190,7 @@ class Sink:
             schema=self.schema,
             metrics=self.metrics,
             written=self._note,
+            together=self._together,
             store=self._store_class,
         )
         stop = asyncio.Event()

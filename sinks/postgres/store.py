@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
 from sinks.postgres.errors import Deposed, ForeignLedger, PostgresRefused
 from sinks.postgres.readers import position_of
-from sinks.postgres.rows import COLUMNS, KEY_BITS, Batch, Row, add_block, mentioned, settle_new, terms_row
+from sinks.postgres.rows import COLUMNS, KEY_BITS, Batch, Row, add_block, joined, mentioned, settle_new, terms_row
 from sinks.postgres.session import failures
 from sinks.postgres.statements import statement
 from streams.journal.reading import Position, ValidBlock
@@ -119,52 +119,35 @@ class PartitionStore:
         self._last_number = None
 
     async def write(self, blocks: list[ValidBlock], after: Position) -> Batch:
-        """Write *blocks*, which lead from ``position`` to *after*, in one transaction; return what was written.
-
-        1. Advance the position row by compare-and-set. No row: PositionMoved, roll back.
-        2. COPY new accounts, entries, postings, decisions. The trigger refuses an entry that does not balance.
-        3. Apply the balance deltas, one per account.
-        4. COMMIT. The database checks that the rows behind the position are exactly the events it moved over.
-
-        A crash before 4 leaves nothing. A lost answer to 4 leaves all or nothing: the position row says which, and
-        ``reread`` asks it. Nothing is ever written twice, because 1 finds the position moved.
-        Raises: PositionMoved, PostgresRefused, PostgresUnavailable. The session of a failed transaction is ended.
-        """
-        with failures(f"write seq {self.position.seq + 1} to {after.seq} of partition {self.owner.partition}"):
-            async with self.pool.acquire() as connection:
-                try:
-                    batch = await self._batch(connection, blocks)
-                    await self.begin(connection)
-                    await self.advance_position(connection, after)
-                    await self.copy_rows(connection, batch)
-                    await self.apply_deltas(connection, batch)
-                    await self.commit(connection)
-                except BaseException:
-                    connection.terminate()
-                    raise
-        self.position = after
+        """Write *blocks*, which lead from ``position`` to *after*, in a transaction of their own (``write_parts``)."""
+        batch = await self.prepare(blocks)
+        await write_parts([Part(self, batch, after)])
         return batch
 
-    # ---- the steps of `write`; kill tests stop between any two of them
+    # ---- the steps of `write_parts`; kill tests stop between any two of them
 
     async def begin(self, connection: Connection) -> None:
         """Open the transaction."""
         await connection.execute("BEGIN")
 
-    async def advance_position(self, connection: Connection, after: Position) -> None:
+    async def advance_positions(self, connection: Connection, parts: list[Part]) -> None:
         """Step 1. Raises PositionMoved."""
-        owner, before = self.owner, self.position
-        done = await connection.execute(
-            statement("advance_position"),
-            owner.sink_id,
-            owner.ledger_id,
-            owner.partition,
-            self.sink_epoch,
-            before.next_offset,
-            before.last,
-            *_values(after),
+        befores = [
+            (
+                part.store.owner.partition,
+                part.store.sink_epoch,
+                part.store.position.next_offset,
+                part.store.position.last,
+            )
+            for part in parts
+        ]
+        columns = zip(
+            *((*before, *_values(part.after)) for before, part in zip(befores, parts, strict=True)), strict=True
         )
-        if done != "UPDATE 1":
+        done = await connection.execute(
+            statement("advance_positions"), self.owner.sink_id, self.owner.ledger_id, *columns
+        )
+        if done != f"UPDATE {len(parts)}":
             raise PositionMoved
 
     async def copy_rows(self, connection: Connection, batch: Batch) -> None:
@@ -197,9 +180,12 @@ class PartitionStore:
 
     # ---- account keys
 
-    async def _batch(self, connection: Connection, blocks: list[ValidBlock]) -> Batch:
-        """The rows of *blocks*. Keys given to new accounts are forgotten by ``reread`` should the batch fail."""
-        new = await self._learn(connection, mentioned(event for block in blocks for event in block.events))
+    async def prepare(self, blocks: list[ValidBlock]) -> Batch:
+        """The rows of *blocks*. Keys given to new accounts are forgotten by ``reread`` should they not be written.
+
+        Raises: PostgresRefused, PostgresUnavailable.
+        """
+        new = await self._learn(mentioned(event for block in blocks for event in block.events))
         batch = Batch()
         for block in blocks:
             add_block(batch, self.owner.partition, block, self._keys)
@@ -214,7 +200,7 @@ class PartitionStore:
             ) from error
         return batch
 
-    async def _learn(self, connection: Connection, accounts: Iterable[str]) -> dict[str, int]:
+    async def _learn(self, accounts: Iterable[str]) -> dict[str, int]:
         """Make the keys of *accounts* known; return those that are new, numbered in the order of first mention."""
         if len(self._keys) > MAX_CACHED_ACCOUNTS:
             self._keys.clear()
@@ -222,16 +208,60 @@ class PartitionStore:
         if not unknown:
             return {}
         partition = self.owner.partition
-        for row in await connection.fetch(statement("find_accounts"), partition, unknown):
-            self._keys[row["account_id"]] = row["account_key"]
-        if self._last_number is None:
-            self._last_number = await connection.fetchval(statement("last_account_number"), partition)
+        with failures(f"look up accounts of partition {partition}"):
+            async with self.pool.acquire() as connection:
+                for row in await connection.fetch(statement("find_accounts"), partition, unknown):
+                    self._keys[row["account_id"]] = row["account_key"]
+                if self._last_number is None:
+                    self._last_number = await connection.fetchval(statement("last_account_number"), partition)
         new = [account for account in unknown if account not in self._keys]
         first = (partition << KEY_BITS) + self._last_number + 1
         self._last_number += len(new)
         keys = dict(zip(new, range(first, first + len(new)), strict=True))
         self._keys.update(keys)
         return keys
+
+
+class Part(NamedTuple):
+    """What one partition adds to a transaction: *batch* leads from its store's position to *after*."""
+
+    store: PartitionStore
+    batch: Batch
+    after: Position
+
+
+async def write_parts(parts: list[Part]) -> None:
+    """Write *parts*, of different partitions of one sink, in one transaction.
+
+    1. Advance the position rows by compare-and-set. One is not as expected: PositionMoved, roll back.
+    2. COPY new accounts, entries, postings, decisions. The trigger refuses an entry that does not balance.
+    3. Apply the balance deltas, one per account.
+    4. COMMIT. The database checks that the rows behind each position are exactly the events it moved over.
+
+    A crash before 4 leaves nothing. A lost answer to 4 leaves all or nothing: the position rows say which, and
+    ``reread`` asks them. Nothing is ever written twice, because 1 finds the position moved.
+    Raises: PositionMoved, PostgresRefused, PostgresUnavailable. The session of a failed transaction is ended.
+    """
+    parts = sorted(parts, key=lambda part: part.store.owner.partition)  # rows are locked in one order
+    one, batch = parts[0].store, joined([part.batch for part in parts])
+    with failures("write " + ", ".join(map(_described, parts))):
+        async with one.pool.acquire() as connection:
+            try:
+                await one.begin(connection)
+                await one.advance_positions(connection, parts)
+                await one.copy_rows(connection, batch)
+                await one.apply_deltas(connection, batch)
+                await one.commit(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+    for part in parts:
+        part.store.position = part.after
+
+
+def _described(part: Part) -> str:
+    store = part.store
+    return f"seq {store.position.seq + 1} to {part.after.seq} of partition {store.owner.partition}"
 
 
 def _values(position: Position) -> tuple[object, ...]:

@@ -224,7 +224,7 @@ async def start_stopping_sink(ledger: Ledger, step: str) -> asyncio.subprocess.P
     return process
 
 
-@pytest.mark.parametrize("step", ["take", "begin", "advance_position", "copy_rows", "apply_deltas", "commit"])
+@pytest.mark.parametrize("step", ["take", "begin", "advance_positions", "copy_rows", "apply_deltas", "commit"])
 async def test_a_sink_killed_between_any_two_steps_leaves_no_gap_and_no_duplicate(ledger: Ledger, step: str) -> None:
     journal = ledger.journals[0]
     first = payments(journal, blocks=2, per_block=10)

@@ -80,7 +80,7 @@ GAPS: Final[Sequence[SinkGap]] = (
     SinkGap(name="take: row counted up again, nothing read", kill=Kill(step="take")),
     SinkGap(name="write: rows made, no transaction", kill=Kill(step="begin", side="front"), inside=""),
     SinkGap(name="write: transaction begun, position as it was", kill=Kill(step="begin"), inside=""),
-    SinkGap(name="write 1-2: position advanced, no rows", kill=Kill(step="advance_position"), inside="p"),
+    SinkGap(name="write 1-2: position advanced, no rows", kill=Kill(step="advance_positions"), inside="p"),
     SinkGap(name="write 2-3: rows copied, no deltas", kill=Kill(step="copy_rows"), inside="pe"),
     SinkGap(name="write 3-4: deltas applied, not committed", kill=Kill(step="apply_deltas"), inside="pec"),
     SinkGap(name="write 4: committed, not known", kill=Kill(step="commit"), inside="pec", committed=True),

@@ -15,6 +15,7 @@ from sinks.postgres.partition import PartitionSink
 from sinks.postgres.readers import wait_for
 from sinks.postgres.session import SCHEMA, writer_pool
 from sinks.postgres.store import Owner, PartitionStore, claim_ledger
+from sinks.postgres.together import Together
 from streams.journal.log import LogRecord
 from streams.journal.reading import Position, Reader, ValidBlock
 from streams.journal.simulated import SimulatedBroker, SimulatedLog
@@ -53,6 +54,7 @@ def sink_of(
     store: type[PartitionStore] = PartitionStore,
     written: Callable[[int, int], None] = lambda _p, _s: None,
     pace: Pace | None = None,
+    together: Together | None = None,
 ) -> PartitionSink:
     """It never rests unless *pace* says so."""
     return PartitionSink(
@@ -65,6 +67,7 @@ def sink_of(
         store=store,
         written=written,
         pace=pace or Pace(0.0),
+        together=together,
     )
 
 

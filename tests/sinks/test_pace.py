@@ -39,25 +39,27 @@ async def test_the_first_transaction_and_one_behind_a_quiet_time_begin_at_once()
     pace = paced(clock)
     await pace.rest(stop)
     pace.begins(1, 1)
-    clock.now += INTERVAL_S
+    clock.now += 2 * INTERVAL_S
     await pace.rest(stop)
     assert clock.rests == []
 
 
-async def test_the_next_transaction_begins_an_interval_behind_the_beginning_of_the_last() -> None:
+async def test_the_next_transaction_begins_at_the_next_moment_which_is_the_same_for_all_partitions() -> None:
     clock, stop = Clock(), asyncio.Event()
-    pace = paced(clock)
-    pace.begins(FULL_EVENTS - 1, FULL_BYTES - 1)
-    clock.now += INTERVAL_S / 4  # so long did it take
-    await pace.rest(stop)
-    assert clock.rests == [pytest.approx(INTERVAL_S * 3 / 4)]
+    for late in (-INTERVAL_S / 4, INTERVAL_S / 4):  # partitions that began at different times
+        clock.now = 1_000.0 + late
+        pace = paced(clock)
+        assert not pace.begins(FULL_EVENTS - 1, FULL_BYTES - 1)
+        clock.now += INTERVAL_S / 8  # so long did it take
+        await pace.rest(stop)
+        assert clock.now == pytest.approx(1_000.0 + INTERVAL_S)
 
 
 @pytest.mark.parametrize(("events", "size"), [(FULL_EVENTS, 1), (1, FULL_BYTES)])
 async def test_nothing_rests_behind_a_full_transaction(events: int, size: int) -> None:
     clock = Clock()
     pace = paced(clock)
-    pace.begins(events, size)
+    assert pace.begins(events, size)
     await pace.rest(asyncio.Event())
     assert clock.rests == []
 

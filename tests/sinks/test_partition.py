@@ -13,9 +13,8 @@ from sinks.postgres.errors import Deposed, ForeignLedger, PostgresRefused
 from sinks.postgres.readers import sink_position
 from sinks.postgres.rows import Batch
 from sinks.postgres.session import session
-from sinks.postgres.store import PartitionStore
+from sinks.postgres.store import Part, PartitionStore
 from streams.journal.errors import Corruption, JournalHalt, JournalLoss, TooOld
-from streams.journal.reading import Position
 from streams.journal.simulated import SimulatedBroker
 from tests.sinks.following import broker_with, follow, sink_of, writers
 from tests.sinks.journals import LEDGER, Journal, Message, payments, wrong
@@ -188,8 +187,8 @@ class Flaky(PartitionStore):
                 connection.terminate()
             raise ConnectionResetError(f"lost at step {step}")
 
-    async def advance_position(self, connection: Connection, after: Position) -> None:
-        await super().advance_position(connection, after)
+    async def advance_positions(self, connection: Connection, parts: list[Part]) -> None:
+        await super().advance_positions(connection, parts)
         await self._perhaps_lost(connection, 1)
 
     async def copy_rows(self, connection: Connection, batch: Batch) -> None:

@@ -159,21 +159,21 @@ MUTATIONS: Final = (
     Mutation(
         bug="the sink's position follows its rows in a transaction of its own",
         file=STORE,
-        old="                    await self.advance_position(connection, after)\n"
-        "                    await self.copy_rows(connection, batch)\n"
-        "                    await self.apply_deltas(connection, batch)\n",
-        new="                    await self.copy_rows(connection, batch)\n"
-        "                    await self.apply_deltas(connection, batch)\n"
-        "                    await self.commit(connection)\n"
-        "                    await self.begin(connection)\n"
-        "                    await self.advance_position(connection, after)\n",
+        old="                await one.advance_positions(connection, parts)\n"
+        "                await one.copy_rows(connection, batch)\n"
+        "                await one.apply_deltas(connection, batch)\n",
+        new="                await one.copy_rows(connection, batch)\n"
+        "                await one.apply_deltas(connection, batch)\n"
+        "                await one.commit(connection)\n"
+        "                await one.begin(connection)\n"
+        "                await one.advance_positions(connection, parts)\n",
         tests=("tests/sinks/test_store.py",),
     ),
     Mutation(
         bug="the sink advances its position without compare-and-set",
         file=STATEMENTS,
-        old="AND sink_epoch = $4 AND next_offset = $5 AND last = $6;",
-        new="AND $4::bigint IS NOT NULL AND $5::bigint IS NOT NULL AND $6::bytea IS NOT NULL;",
+        old="   AND p.sink_epoch = n.sink_epoch AND p.next_offset = n.offset_before AND p.last = n.last_before;",
+        new=";",
         tests=("tests/sinks/test_store.py",),
     ),
     Mutation(

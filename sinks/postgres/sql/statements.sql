@@ -23,11 +23,16 @@ RETURNING *;
 -- After an unknown end of a transaction: which position counts, and whose it is.
 SELECT * FROM sink_positions WHERE sink_id = $1 AND ledger_id = $2 AND partition = $3;
 
--- name: advance_position
--- Compare-and-set: zero rows means another taker, or a lost COMMIT answer. Read the row to know which.
-UPDATE sink_positions
-   SET next_offset = $7, epoch = $8, token = $9, lease_seq = $10, seq = $11, chain = $12, at = $13, last = $14
- WHERE sink_id = $1 AND ledger_id = $2 AND partition = $3 AND sink_epoch = $4 AND next_offset = $5 AND last = $6;
+-- name: advance_positions
+-- Compare-and-set: a row that is missing means another taker, or a lost COMMIT answer. Read the row to know which.
+UPDATE sink_positions AS p
+   SET next_offset = n.next_offset, epoch = n.epoch, token = n.token, lease_seq = n.lease_seq, seq = n.seq, chain = n.chain,
+       at = n.at, last = n.last
+  FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::bytea[],
+              $7::bigint[], $8::bigint[], $9::bytea[], $10::bigint[], $11::bigint[], $12::bytea[], $13::bigint[], $14::bytea[])
+       AS n (partition, sink_epoch, offset_before, last_before, next_offset, epoch, token, lease_seq, seq, chain, at, last)
+ WHERE p.sink_id = $1 AND p.ledger_id = $2 AND p.partition = n.partition
+   AND p.sink_epoch = n.sink_epoch AND p.next_offset = n.offset_before AND p.last = n.last_before;
 
 -- name: find_accounts
 -- The keys of accounts that are not in the sink's memory.
