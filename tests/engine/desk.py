@@ -125,7 +125,9 @@ class Desk:
         kept = intake.framed if decision.event.record[0] is not None else b""
         self.raw += kept + decision.outcome + decision.explanation
         self._apply(decision.event, intake.digest, decision.payment_digest)
-        assert encode_outcome(decode_outcome(decision.outcome)) == decision.outcome, "not as the model encodes it"
+        outcome = decode_outcome(decision.outcome)
+        assert encode_outcome(outcome) == decision.outcome, "not as the model encodes it"
+        assert (outcome.partition, outcome.seq) == (self.book.partition, self.book.seq)
         assert orjson.dumps(orjson.loads(decision.explanation)) == decision.explanation, "not as orjson encodes it"
         self.outcomes[self.book.seq] = decision.outcome
         self.decisions.append(decision)
