@@ -43,6 +43,15 @@ class Shared:
             found.append(Part(taken, await taken.prepare(blocks), after))
         return found
 
+    async def more(self, parts: list[Part]) -> list[Part]:
+        """The next part of each partition."""
+        found = []
+        for part, journal, direct in zip(parts, self.journals, self.directs, strict=True):
+            journal.deposit(f"acc-{journal.partition}-1", 5)
+            blocks, after = direct.read(journal.block())
+            found.append(Part(part.store, await part.store.prepare(blocks), after))
+        return found
+
     async def write(self, *parts: Part) -> list[BaseException | None]:
         """Give the parts in this order, at once."""
         return await asyncio.gather(*map(self.together.shared, parts), return_exceptions=True)
@@ -82,6 +91,32 @@ async def test_nobody_is_waited_for_where_only_one_writes(database: str) -> None
     assert await seqs(database) == [shared.journals[0].seq, 0, 0]
 
 
+async def test_a_partition_that_wrote_recently_is_waited_for(database: str) -> None:
+    async with writers(database) as pool:
+        shared = Shared(pool)
+        parts = await shared.parts()
+        assert await shared.write(*parts) == [None] * 3
+        writing = []
+        for part in await shared.more(parts):
+            await asyncio.sleep(0.02)
+            writing.append(asyncio.create_task(shared.together.shared(part)))
+        await asyncio.gather(*writing)
+        assert shared.transactions == 2
+    assert await seqs(database) == [journal.seq for journal in shared.journals]
+
+
+async def test_a_partition_that_has_been_quiet_is_not_waited_for(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.postgres.together.RECENT_S", 0.1)
+    async with writers(database) as pool, asyncio.timeout(LONG_S / 2):
+        shared = Shared(pool)
+        parts = await shared.parts()
+        assert await shared.write(*parts) == [None] * 3
+        await asyncio.sleep(0.2)  # as long as that is quiet
+        await shared.together.shared((await shared.more(parts))[0])
+
+
 async def test_a_partition_that_wrote_recently_is_waited_for_no_longer_than_it_takes_to_gather(database: str) -> None:
     async with writers(database) as pool, asyncio.timeout(LONG_S / 2):
         shared = Shared(pool, gather_s=0.05)
@@ -116,6 +151,23 @@ async def test_a_partition_that_another_sink_has_taken_is_not_written_with_the_o
         failed = await shared.write(*parts)
         assert [type(one.__cause__) for one in failed if one is not None] == [PositionMoved] * 3
     assert await seqs(database) == [0, 0, 0]
+
+
+class NeverShared(Together):
+    """Something is wrong with another partition, always."""
+
+    async def shared(self, part: Part) -> None:
+        raise PostgresUnavailable(f"partition {part.store.owner.partition} and another")
+
+
+async def test_behind_a_failure_a_partition_writes_alone(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_module, "FIRST_PAUSE_S", 0.01)
+    journal = Journal()
+    broker = broker_with(journal.start(), *payments(journal, blocks=3, per_block=10))
+    broker.max_fetch_records = 1
+    together = NeverShared(SinkMetrics(CollectorRegistry()))
+    async with writers(database) as pool, asyncio.timeout(30):
+        await follow(database, sink_of(pool, broker, together=together), journal.seq)
 
 
 class LostAnswer(PartitionStore):
