@@ -25,6 +25,7 @@ class Broker:
         self.most = 1_000  # records of one answer
         self.defect: Exception | None = None
         self.asked: frozenset[Partition] = frozenset()
+        self.wanted: Mapping[Partition, int] = {}
         self.closed = False
         self.more = asyncio.Event()
 
@@ -41,7 +42,7 @@ class Broker:
     async def fetch(self, offsets: Mapping[Partition, int], wait_ms: int) -> dict[Partition, Fetched | KafkaFailure]:
         if self.defect is not None:
             raise self.defect
-        self.asked = frozenset(offsets)
+        self.asked, self.wanted = frozenset(offsets), offsets
         if not any(self._behind(place, offset) for place, offset in offsets.items()):
             self.more.clear()
             with contextlib.suppress(TimeoutError):
@@ -70,7 +71,7 @@ class Listener:
         self.offsets: list[int] = []
         self.position, self.stable_end, self.most = -1, -1, most
         self.failure: Exception | None = None
-        self.unanswered = 0
+        self.unanswered = self.heard = 0
 
     def room(self, place: Partition) -> bool:  # noqa: ARG002
         return len(self.offsets) < self.most
@@ -241,6 +242,15 @@ async def test_a_marker_behind_the_last_record_is_passed(broker: Broker, feed: F
     broker.markers[A] = 1
     broker.more.set()
     await until(lambda: one.position == 2, "the position is behind the marker")
+    await until(lambda: broker.wanted == {A: 2}, "reading goes on behind it")
+
+
+async def test_a_taker_hears_of_a_place_where_nothing_comes_too(broker: Broker, feed: Feed) -> None:
+    """Else it would not know that it is at the end, and silence would not be told from an idle place."""
+    one = Listener()
+    feed.add(one, {A: 0})
+    await until(lambda: one.heard >= 3, "it hears that there is nothing")
+    assert (one.position, one.offsets) == (0, [])
 
 
 async def test_it_is_told_at_once_that_there_is_more_than_an_answer_had_room_for(

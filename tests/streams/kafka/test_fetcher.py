@@ -122,7 +122,7 @@ async def test_a_broker_that_is_slow_does_not_hold_up_the_others_and_is_answered
 ) -> None:
     fetching = asyncio.create_task(fetcher.fetch({ONE: 0, OTHER: 0}, 60_000))
     await brokers.answer(0, p0=FetchedBytes(0, 1, 1, [], batch(b"a")))
-    assert [*(await fetching)] == [ONE]
+    assert [*(await asyncio.wait_for(fetching, 5))] == [ONE]
     fetching = asyncio.create_task(fetcher.fetch({ONE: 1, OTHER: 0}, 60_000))
     await brokers.answer(1, p2=FetchedBytes(0, 1, 1, [], batch(b"b")))
     assert {place: values(answer) for place, answer in (await fetching).items()} == {OTHER: [b"b"]}

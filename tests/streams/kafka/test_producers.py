@@ -111,6 +111,18 @@ async def test_while_a_request_is_under_way_the_next_one_fills_and_batches_of_a_
     assert brokers.sent() == [(1, {ONE: [b"1"]}), (1, {ONE: [b"2"], TWO: [b"x"]}), (1, {ONE: [b"3"]})]
 
 
+async def test_a_request_holds_no_more_than_the_broker_takes(brokers: Brokers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many partitions their blocks of behind an outage would be too large together, again and again."""
+    monkeypatch.setattr("streams.kafka.producers.REQUEST_BYTES", 1_000)
+    producer = Producer("nowhere", "test")
+    sends = [sending(producer, ONE, b"a" * 800), sending(producer, TWO, b"b" * 800)]
+    for number, place in enumerate((ONE, TWO)):
+        await until(lambda number=number: len(brokers.requests) > number, "the next request")  # type: ignore[misc]
+        assert [*brokers.sent()[number][1]] == [place]
+        brokers.answer(number)
+    await asyncio.gather(*sends)
+
+
 async def test_the_acknowledgement_says_where_the_record_lies(brokers: Brokers) -> None:
     producer = Producer("nowhere", "test")
     send = asyncio.create_task(producer.send(ONE, Outgoing(b"key", b"value"), 60))
