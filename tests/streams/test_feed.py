@@ -80,6 +80,7 @@ class Listener:
         self.offsets += [record.offset for record in heard.records]
         self.position = heard.position
         self.stable_end = self.stable_end if heard.stable_end is None else heard.stable_end
+        self.heard += 1
         self.unanswered += heard.answered_ms is None
 
     def fail(self, error: Exception) -> None:
