@@ -13,68 +13,26 @@ JSON, next to the outcome in the block; it is never sent to the requester. Keys 
 
 from typing import Final
 
-from msgspec import Struct
 from msgspec.json import Encoder
 
 from engine.book import Book
 from engine.limits import Headroom
 from engine.refusals import CHECKS, FAILED_CHECK, readable
 from engine.rulings import Findings, Ruling
-from engine.scoring import MOST_AMOUNT, MOST_HOUR, MOST_VELOCITY, FirstValues, Score, Values
+from engine.scoring import MOST_AMOUNT, MOST_HOUR, MOST_VELOCITY, Score
 from schemas.config import Bundle
+from schemas.explanations import (
+    ExplainedCheck,
+    ExplainedFunds,
+    ExplainedNearDuplicate,
+    ExplainedScore,
+    Explanation,
+    ScoreParts,
+)
 from schemas.outcomes import transaction_id
 
 _encode: Final = Encoder().encode
-
-
-class _Check(Struct, frozen=True, gc=False):
-    number: int
-    name: str
-
-
-class _Funds(Struct, frozen=True, gc=False):
-    needed_minor: int
-    available_minor: int | None
-
-
-class _NearDuplicate(Struct, frozen=True, gc=False):
-    of: str
-    age_ms: int
-    window_s: int
-    action: str
-
-
-class _Parts(Struct, frozen=True, gc=False):
-    amount: int
-    velocity: int
-    hour: int
-
-
-_MOST: Final = _Parts(MOST_AMOUNT, MOST_VELOCITY, MOST_HOUR)
-
-
-class _Score(Struct, frozen=True, gc=False):
-    total: int
-    decline_at: int | None
-    parts: _Parts
-    most: _Parts
-    values: Values | FirstValues
-
-
-class _Explanation(Struct, frozen=True, gc=False, omit_defaults=True):
-    decision: str
-    ruleset: str
-    replayed: bool = False
-    original: str | None = None
-    reason: str | None = None
-    detail: str | None = None
-    check: _Check | None = None
-    defect: str | None = None
-    tier: str | None = None
-    funds: _Funds | None = None
-    near_duplicate: _NearDuplicate | None = None
-    score: _Score | None = None
-    limits: list[Headroom] | None = None
+_MOST: Final = ScoreParts(MOST_AMOUNT, MOST_VELOCITY, MOST_HOUR)
 
 
 def write_explanation(
@@ -86,9 +44,9 @@ def write_explanation(
     if refusal is not None:
         reason, detail = refusal.reason.value, readable(refusal.detail)
         number = FAILED_CHECK.get(refusal.reason)
-        check = None if number is None else _Check(number, CHECKS[number])
+        check = None if number is None else ExplainedCheck(number, CHECKS[number])
     return _encode(
-        _Explanation(
+        Explanation(
             decision=ruling.status,
             ruleset=bundle.version,
             replayed=ruling.replayed,
@@ -98,7 +56,9 @@ def write_explanation(
             check=check,
             defect=None if defect is None else readable(f"{type(defect).__name__}: {defect}"),
             tier=findings.tier,
-            funds=None if findings.needed_minor is None else _Funds(findings.needed_minor, findings.available_minor),
+            funds=None
+            if findings.needed_minor is None
+            else ExplainedFunds(findings.needed_minor, findings.available_minor),
             near_duplicate=_near_duplicate(book, bundle, findings),
             score=_score(bundle, findings.score),
             limits=limits or None,
@@ -106,16 +66,16 @@ def write_explanation(
     )
 
 
-def _near_duplicate(book: Book, bundle: Bundle, findings: Findings) -> _NearDuplicate | None:
+def _near_duplicate(book: Book, bundle: Bundle, findings: Findings) -> ExplainedNearDuplicate | None:
     found, rule = findings.lookalike, bundle.near_duplicates
     if found is None:
         return None
     earlier = transaction_id(book.partition, found.seq)
-    return _NearDuplicate(earlier, findings.lookalike_age_ms, rule.window_s, rule.action)
+    return ExplainedNearDuplicate(earlier, findings.lookalike_age_ms, rule.window_s, rule.action)
 
 
-def _score(bundle: Bundle, score: Score | None) -> _Score | None:
+def _score(bundle: Bundle, score: Score | None) -> ExplainedScore | None:
     if score is None:
         return None
-    parts = _Parts(score.amount, score.velocity, score.hour)
-    return _Score(score.total, bundle.scoring.decline_at, parts, _MOST, score.values)
+    parts = ScoreParts(score.amount, score.velocity, score.hour)
+    return ExplainedScore(score.total, bundle.scoring.decline_at, parts, _MOST, score.values)
