@@ -131,7 +131,8 @@ MUTATIONS: Final = (
     Mutation(
         bug="the input position is not advanced",
         file=EVOLVE,
-        old="            book.next_offset[event.topic] = event.offset + 1\n            _apply(book, event, key, payment)",
+        old="            book.next_offset[event.topic] = event.offset + 1\n"
+        "            _apply(book, event, key, payment)",
         new="            _apply(book, event, key, payment)",
         tests=("tests/engine/test_evolve.py",),
     ),
