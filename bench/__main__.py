@@ -21,7 +21,7 @@ from bench.page import update_page
 from bench.parts import ROOT, WORKERS, Faust, FaustMissing, Ledger, Stage, addresses, upstream
 from bench.payments import PARTITIONS
 from bench.report import write_html
-from bench.usage import since, snapshot
+from bench.usage import Machine, since, snapshot
 from ledgerline.settings import Settings
 from ledgerline.stack import local
 from ledgerline.surroundings import load_average
@@ -94,16 +94,23 @@ class Measured:
         self.windows: list[dict[str, Any]] = []
         self.client_latency_ms: dict[str, list[float]] = {}
 
-    def add(self, way: str, per_second: float, transactions: int, cpu_s: dict[str, float]) -> None:
-        """One window of *way*."""
+    def add(self, way: str, per_second: float, transactions: int, cpu_s: dict[str, float], machine: Machine) -> None:
+        """One window of *way*, which began at *machine*."""
         self.per_second.setdefault(way, []).append(round(per_second, 1))
         costs = {name: per_transaction_us(seconds, transactions) for name, seconds in cpu_s.items()}
         for name, cost in costs.items():
             self.cpu_us.setdefault(way, {}).setdefault(name, []).append(cost)
+        stolen = machine.stolen_percent()
         self.windows.append(
-            {"way": way, "at": time.strftime("%H:%M:%S"), "per_second": round(per_second, 1), "load": load_average()[0]}
+            {
+                "way": way,
+                "at": time.strftime("%H:%M:%S"),
+                "per_second": round(per_second, 1),
+                "load": load_average()[0],
+                "stolen_percent": stolen,
+            }
         )
-        say(f"{way}: {per_second:,.0f}/s, CPU us per transaction {costs}")
+        say(f"{way}: {per_second:,.0f}/s, CPU us per transaction {costs}, {stolen} % of the CPU stolen")
 
     def as_json(self) -> dict[str, Any]:
         """Medians and spreads; CPU by process."""
@@ -152,20 +159,21 @@ async def throughput(options: Options, stage: Stage, ledger: Ledger, faust: Faus
 
 
 async def _conventional(found: Measured, conventional: Conventional, options: Options, durability: Durability) -> None:
+    machine_before = Machine.now()
     run = await asyncio.to_thread(conventional.run, options.seconds, durability)
     way = f"conventional_synchronous_commit_{durability}"
     found.client_latency_ms.setdefault(way, []).append(run.latency_ms)
-    found.add(way, run.per_second, run.transactions, run.cpu_s)
+    found.add(way, run.per_second, run.transactions, run.cpu_s, machine_before)
 
 
 async def _flooded(found: Measured, way: str, part: Ledger | Faust, options: Options, run: str) -> None:
     servers, waiting = part.stage.servers, WAITING[way]
     async with part.running() as pids:
         await upstream(part.order(mode="flood", waiting=waiting, seconds=WARM_UP_S, run=f"{run}w"))
-        before = snapshot(servers | pids)
+        before, machine_before = snapshot(servers | pids), Machine.now()
         sending = await upstream(part.order(mode="flood", waiting=waiting, seconds=float(options.seconds), run=run))
         used = since(before, snapshot(servers | pids)) | {"upstream": sending.cpu_s}
-    found.add(way, sending.sent / sending.seconds, sending.sent, used)
+        found.add(way, sending.sent / sending.seconds, sending.sent, used, machine_before)
 
 
 async def latencies(options: Options, ledger: Ledger) -> dict[str, Any]:
@@ -176,7 +184,7 @@ async def latencies(options: Options, ledger: Ledger) -> dict[str, Any]:
         for repeat in range(options.latency_repeats):
             for rate in RATES:
                 name = f"l{repeat}-{rate}"
-                watched = ledger.stage.servers | pids
+                watched, machine_before = ledger.stage.servers | pids, Machine.now()
                 sending, cpu, found = await paced(ledger, watched, rate, options.latency_seconds, name)
                 runs[rate].append(
                     {
@@ -188,6 +196,7 @@ async def latencies(options: Options, ledger: Ledger) -> dict[str, Any]:
                         "from_schedule_ms": _percentiles(found.from_schedule),
                         "cpu_us_per_transaction": {n: per_transaction_us(s, sending.sent) for n, s in cpu.items()},
                         "load": load_average()[0],
+                        "stolen_percent": machine_before.stolen_percent(),
                     }
                 )
                 said = runs[rate][-1]

@@ -45,10 +45,13 @@ def html(found: Mapping[str, Any]) -> str:
         *markdown(numbers(found)),
         "<h2>Window by window</h2>",
         table(
-            "Throughput and load of the machine",
-            ["at", "way", "payments/s", "load"],
-            [[str(w[k]) for k in ("at", "way", "per_second", "load")] for w in found["throughput"]["windows"]],
-            right={"payments/s", "load"},
+            "Throughput, load of the machine, and what its host took away",
+            ["at", "way", "payments/s", "load", "CPU stolen in %"],
+            [
+                [str(window[key]) for key in ("at", "way", "per_second", "load", "stolen_percent")]
+                for window in found["throughput"]["windows"]
+            ],
+            right={"payments/s", "load", "CPU stolen in %"},
         ),
         "<h2>The conventional way</h2>",
         f"<pre>{escape(found['conventional']['sql'])}</pre><pre>{escape(found['conventional']['explain'])}</pre>",

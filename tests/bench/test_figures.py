@@ -1,8 +1,11 @@
 """The arithmetic of the bench. How fast anything is, is no test."""
 
+from typing import NamedTuple
+
 import pytest
 
 from bench.figures import Sent, joined, per_transaction_us, percentile, ratios, spread
+from bench.usage import Machine
 
 
 def test_a_spread_is_the_median_between_the_extremes() -> None:
@@ -36,3 +39,15 @@ def test_latencies_join_by_place_and_the_first_outcome_counts() -> None:
 
 def test_cpu_is_spread_over_transactions_in_microseconds() -> None:
     assert per_transaction_us(1.5, 10_000) == 150.0
+
+
+def test_what_the_host_took_away_is_told_in_percent_of_what_all_cores_could_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Times(NamedTuple):
+        user: float
+        idle: float
+        steal: float
+        guest: float = 5.0  # counted in user already
+
+    times = [Times(10.0, 10.0, 1.0), Times(14.0, 12.0, 3.0)]
+    monkeypatch.setattr("psutil.cpu_times", lambda: times.pop(0))
+    assert Machine.now().stolen_percent() == 25.0
