@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sinks.postgres.session import Connection
 
 MIGRATION_LOCK: Final = 0x6C65646765726C69  # "ledgerli": the advisory lock under which a database is migrated
+LONGEST_S: Final = 86_400.0
+"""A statement of a migration may rewrite a ledger of any size: the time-outs of a session are not for it."""
 
 
 async def ensure_database(admin_dsn: str, name: str) -> str:
@@ -59,6 +61,7 @@ async def _migrate(connection: asyncpg.Connection[asyncpg.Record], schema: str) 
     if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", quoted):
         await connection.execute(f"CREATE SCHEMA {quoted} AUTHORIZATION ledgerline_owner")
     await connection.execute("SET LOCAL ROLE ledgerline_owner")
+    await connection.execute(f"SET LOCAL statement_timeout = '{LONGEST_S:.0f}s'")
     await connection.execute(
         "CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL, "
         "applied_at timestamptz NOT NULL DEFAULT now())"
@@ -70,7 +73,7 @@ async def _migrate(connection: asyncpg.Connection[asyncpg.Record], schema: str) 
     for migration in known:
         sha256 = hashlib.sha256(migration.text.encode()).hexdigest()
         if migration.number not in applied:
-            await connection.execute(migration.text)
+            await connection.execute(migration.text, timeout=LONGEST_S)
             await connection.execute(
                 "INSERT INTO migrations (number, name, sha256) VALUES ($1, $2, $3)",
                 migration.number,

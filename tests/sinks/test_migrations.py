@@ -6,10 +6,11 @@ import secrets
 import pytest
 
 from sinks.postgres import migrations as migrations_module
+from sinks.postgres import session as session_module
 from sinks.postgres.errors import PostgresUnavailable, SchemaMismatch
 from sinks.postgres.migrations import ensure_database, migrate, require_schema
 from sinks.postgres.session import session
-from sinks.postgres.statements import migrations
+from sinks.postgres.statements import Migration, migrations
 
 pytestmark = pytest.mark.integration
 
@@ -84,6 +85,17 @@ async def test_decisions_written_before_their_table_became_a_view_read_the_same(
         assert await connection.fetchval("SELECT explanation->'score'->>'a' FROM decisions") == "2"
     async with session(postgres) as connection:
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_a_migration_of_a_large_ledger_may_take_longer_than_any_other_statement(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "COMMAND_TIMEOUT_S", 1.0)
+    monkeypatch.setitem(session_module.TIMEOUTS, "statement_timeout", "1s")
+    number = len(migrations()) + 1
+    slow = Migration(number, "slow", "SELECT pg_sleep(1.5)")
+    monkeypatch.setattr(migrations_module, "migrations", lambda: [*migrations(), slow])
+    assert await migrate(database) == 1
 
 
 async def test_an_absent_server_is_unavailable() -> None:
