@@ -52,7 +52,7 @@ class Together:
         await written
 
     async def close(self) -> None:
-        """End what is under way; nobody waits for it any more."""
+        """End what is under way; who still waits for it is cancelled."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
@@ -62,8 +62,11 @@ class Together:
             while self._waiting:
                 await self._gather()
                 await self._write_and_tell(self._gathered())
-        finally:
+        finally:  # however it ends, nobody waits for ever
             self._running = None
+            for _, written in self._waiting:
+                written.cancel()
+            self._waiting.clear()
 
     async def _gather(self) -> None:
         """Return when every partition that wrote recently has given its part, or after GATHER_S."""
@@ -92,6 +95,10 @@ class Together:
                 await self._write([part for part, _ in gathered])
             except Exception as error:  # noqa: BLE001 - whoever wrote it is told; the others go on
                 failure = error
+            except asyncio.CancelledError:
+                for _, written in gathered:
+                    written.cancel()
+                raise
         for _, written in gathered:
             if written.done():
                 continue
@@ -100,7 +107,8 @@ class Together:
             elif len(gathered) == 1:
                 written.set_exception(failure)
             else:
-                told = PostgresUnavailable(f"in a transaction of {len(gathered)} partitions: {failure}")
+                why = str(failure) or "one of the position rows is not where this sink left it"
+                told = PostgresUnavailable(f"in a transaction of {len(gathered)} partitions: {why}")
                 told.__cause__ = failure
                 written.set_exception(told)
 

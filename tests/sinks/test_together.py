@@ -150,6 +150,7 @@ async def test_a_partition_that_another_sink_has_taken_is_not_written_with_the_o
         await shared.directs[1].take(pool)
         failed = await shared.write(*parts)
         assert [type(one.__cause__) for one in failed if one is not None] == [PositionMoved] * 3
+        assert all(str(one).endswith("one of the position rows is not where this sink left it") for one in failed)
     assert await seqs(database) == [0, 0, 0]
 
 
@@ -200,6 +201,62 @@ async def test_a_part_that_nobody_waits_for_any_more_is_not_written(database: st
         writing[0].cancel()
         await asyncio.wait(writing)
     assert await seqs(database) == [0, shared.journals[1].seq, shared.journals[2].seq]
+
+
+class Held(PartitionStore):
+    """Stops in front of COMMIT until it is let go."""
+
+    there, go = asyncio.Event(), asyncio.Event()
+
+    async def commit(self, connection: Connection) -> None:
+        Held.there.set()
+        await Held.go.wait()
+        await super().commit(connection)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> type[Held]:
+    monkeypatch.setattr(Held, "there", asyncio.Event())
+    monkeypatch.setattr(Held, "go", asyncio.Event())
+    return Held
+
+
+async def test_a_part_that_is_left_while_it_is_written_is_there_for_whoever_takes_the_partition(
+    database: str, held: type[Held]
+) -> None:
+    async with writers(database) as pool, asyncio.timeout(LONG_S / 2):
+        shared = Shared(pool)
+        parts = await shared.parts(held)
+        writing = [asyncio.create_task(shared.together.shared(part)) for part in parts]
+        await held.there.wait()
+        writing[0].cancel()
+        taking = asyncio.create_task(shared.directs[0].take(pool))
+        held.go.set()
+        assert (await taking).position == parts[0].after
+        assert await asyncio.gather(*writing[1:]) == [None, None]
+        assert writing[0].cancelled()
+    assert await seqs(database) == [journal.seq for journal in shared.journals]
+
+
+async def test_nobody_waits_for_ever_when_it_is_closed_in_the_middle_of_a_transaction(
+    database: str, held: type[Held]
+) -> None:
+    async with writers(database) as pool, asyncio.timeout(LONG_S / 2):
+        shared = Shared(pool)
+        parts = await shared.parts(held)
+        writing = [asyncio.create_task(shared.together.shared(part)) for part in parts[:2]]
+        await held.there.wait()
+        writing.append(asyncio.create_task(shared.together.shared(parts[2])))
+        await asyncio.sleep(0)
+        await shared.together.close()
+        await asyncio.wait(writing)
+        assert all(one.cancelled() for one in writing)
+        assert await seqs(database) == [0, 0, 0]
+        held.go.set()
+        for part in parts:
+            await part.store.reread()
+            await shared.together.alone(part)
+    assert await seqs(database) == [journal.seq for journal in shared.journals]
 
 
 class Flaky(PartitionStore):
