@@ -23,6 +23,9 @@ NOBODY: Final = -1
 RETRY_S: Final = 0.1
 """Before a broker that did not answer, or one that refused a partition, is asked again for it."""
 
+LEADER_WITHIN_S: Final = 5.0
+"""How long a partition that nobody leads, as right after its creation, is asked for its ends again."""
+
 LATE_S: Final = 0.1
 """How much longer than the brokers were told to wait an answer is waited for."""
 
@@ -188,6 +191,18 @@ class Fetcher:
         return {place: _Asked(offset, unreachable) for place, offset in offsets.items()}
 
     async def _listed(self, place: Partition, at: int) -> int:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + LEADER_WITHIN_S
+        while True:
+            try:
+                return await self._listed_by_leader(place, at)
+            except Unreachable:
+                self._cluster.refresh_soon()
+                if clock() >= deadline:
+                    raise
+            await asyncio.sleep(RETRY_S)
+
+    async def _listed_by_leader(self, place: Partition, at: int) -> int:
         doing = f"ask for {'the start' if at == EARLIEST else 'the end'} of {place}"
         with failures(doing):
             node = await self._cluster.leader(place)
@@ -200,7 +215,8 @@ class Fetcher:
                 self._cluster.refresh_soon()
                 raise
             ((_, ((_, error, _, offset),)),) = answer.topics
+            if error in _PASSING:
+                raise Unreachable(f"{doing}: {aiokafka.errors.for_code(error).__name__}")
             if error:
-                self._cluster.refresh_soon()
                 raise aiokafka.errors.for_code(error)
             return int(offset)

@@ -131,7 +131,8 @@ def test_the_causes_of_a_halt_are_worded_as_the_code_words_them() -> None:
     joined = re.sub(r'"\s*\n\s*f?"', "", CODE)  # neighbouring parts of one message
     for cause in causes():
         assert cause in known or cause in joined, cause
-    assert 'failures(f"write seq {' in CODE
+    assert 'failures("write " + ' in CODE
+    assert 'return f"seq {store.position.seq' in CODE
     assert 'f"PostgreSQL: {doing}' in CODE
 
 

@@ -6,6 +6,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,8 +61,9 @@ class Brokers:
         return self.leaders[place]
 
     async def ask(self, node: int, request: Request[dict[Partition, FetchedBytes]]) -> dict[Partition, FetchedBytes]:
-        topics = FetchRequest_v4.decode(BytesIO(request.encode())).topics
-        self.named.append({Partition(topic, number) for topic, those in topics for number, *_ in those})
+        if isinstance(request, Request):  # else it asks for the ends
+            topics = FetchRequest_v4.decode(BytesIO(request.encode())).topics
+            self.named.append({Partition(topic, number) for topic, those in topics for number, *_ in those})
         answer: asyncio.Future[dict[Partition, FetchedBytes]] = asyncio.get_running_loop().create_future()
         self.asked.append((node, answer))
         return await answer
@@ -80,6 +82,13 @@ class Brokers:
             while len(self.asked) <= number:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0)
         self.asked[number][1].set_result({Partition("t", int(name[1:])): answer for name, answer in answers.items()})
+
+    async def reply(self, answer: Any) -> None:
+        """Answer the request that nobody has answered yet."""
+        async with asyncio.timeout(5):
+            while not self.asked or self.asked[-1][1].done():  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0)
+        self.asked[-1][1].set_result(answer)
 
 
 NOTHING = FetchedBytes(0, 7, 6, [], b"")
@@ -258,3 +267,18 @@ async def test_without_a_connection_two_answers_have_not_the_same_link(brokers: 
         assert isinstance(answer, Fetched)
         links.append(answer.link)
     assert links[0] != links[1]
+
+
+async def test_the_ends_of_a_partition_that_is_just_being_led_are_asked_for_again(
+    brokers: Brokers, fetcher: Fetcher
+) -> None:
+    """A broker that does not know yet that it leads a new partition says so."""
+    asking = asyncio.create_task(fetcher.end_offset(ONE))
+    for error, offset in ((NOT_LEADER, -1), (0, 7)):
+        await brokers.reply(SimpleNamespace(topics=[("t", [(0, error, -1, offset)])]))
+    assert await asyncio.wait_for(asking, 5) == 7
+    assert brokers.refreshed == 1
+    asking = asyncio.create_task(fetcher.start_offset(ONE))
+    await brokers.reply(SimpleNamespace(topics=[("t", [(0, CORRUPT, -1, -1)])]))
+    with pytest.raises(KafkaFailure, match=r"ask for the start of t\[0\].*CorruptRecord"):
+        await asyncio.wait_for(asking, 5)
