@@ -56,17 +56,22 @@ class Together:
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
+            self._ended()  # it may never have begun
 
     async def _run(self) -> None:
         try:
             while self._waiting:
                 await self._gather()
                 await self._write_and_tell(self._gathered())
-        finally:  # however it ends, nobody waits for ever
-            self._running = None
-            for _, written in self._waiting:
-                written.cancel()
-            self._waiting.clear()
+        finally:
+            self._ended()
+
+    def _ended(self) -> None:
+        """However it ended, nobody waits for ever."""
+        self._running = None
+        for _, written in self._waiting:
+            written.cancel()
+        self._waiting.clear()
 
     async def _gather(self) -> None:
         """Return when every partition that wrote recently has given its part, or after GATHER_S."""

@@ -259,6 +259,19 @@ async def test_nobody_waits_for_ever_when_it_is_closed_in_the_middle_of_a_transa
     assert await seqs(database) == [journal.seq for journal in shared.journals]
 
 
+async def test_nobody_waits_for_ever_when_it_is_closed_before_it_begins(database: str) -> None:
+    async with writers(database) as pool, asyncio.timeout(LONG_S / 2):
+        shared = Shared(pool, gather_s=0.05)
+        first, second, _ = await shared.parts()
+        writing = asyncio.create_task(shared.together.shared(first))
+        await asyncio.sleep(0)
+        await shared.together.close()
+        await asyncio.wait({writing})
+        assert writing.cancelled()
+        await shared.together.shared(second)
+    assert await seqs(database) == [0, shared.journals[1].seq, 0]
+
+
 class Flaky(PartitionStore):
     """Loses the session at some step, or the answer to COMMIT, in turn."""
 
