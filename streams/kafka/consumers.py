@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import aiokafka
 import aiokafka.errors
-from aiokafka.client import ConnectionGroup
 
 from streams.kafka import lenient
 from streams.kafka.common import (
@@ -69,10 +68,6 @@ class Consumer:
         """Fetch nothing of these (what was fetched already is kept)."""
         self._consumer.pause(*map(topic_partition, partitions))
 
-    def resume(self, *partitions: Partition) -> None:
-        """Undo ``pause``."""
-        self._consumer.resume(*map(topic_partition, partitions))
-
     async def poll(
         self, *partitions: Partition, timeout_ms: int, max_records: int | None = None
     ) -> dict[Partition, list[Record]]:
@@ -93,21 +88,6 @@ class Consumer:
             async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
                 return int(await self._consumer.position(topic_partition(partition)))
 
-    def last_stable_offset(self, partition: Partition) -> int | None:
-        """As of the last fetch; None before the first. Transactions of records at or above it may still be open."""
-        offset = self._consumer.last_stable_offset(topic_partition(partition))
-        return None if offset is None or offset < 0 else int(offset)
-
-    def high_water(self, partition: Partition) -> int | None:
-        """The log end as of the last fetch; None before the first."""
-        offset = self._consumer.highwater(topic_partition(partition))
-        return None if offset is None or offset < 0 else int(offset)
-
-    def last_answer_ms(self, partition: Partition) -> int | None:
-        """When a broker last answered a fetch of *partition*, records or not, by this machine's clock; None: never."""
-        at = self._consumer.last_poll_timestamp(topic_partition(partition))
-        return None if at is None else int(at)
-
     async def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Asks the brokers: the log end, or with ``Isolation.COMMITTED`` the last stable offset."""
         with failures("ask for end offsets"):
@@ -117,21 +97,6 @@ class Consumer:
         """The first offsets that are kept."""
         with failures("ask for start offsets"):
             return _offsets(await self._consumer.beginning_offsets([topic_partition(p) for p in partitions]))
-
-    async def offsets_at(self, times_ms: Mapping[Partition, int]) -> dict[Partition, int | None]:
-        """The first offset whose timestamp is at or above the given one; None if there is none."""
-        with failures("ask for offsets by time"):
-            found = await self._consumer.offsets_for_times({topic_partition(p): ms for p, ms in times_ms.items()})
-        return {Partition(*tp): None if at is None else int(at.offset) for tp, at in found.items()}
-
-    def link(self, partition: Partition) -> tuple[object, object]:
-        """The leader of *partition* and the connection to it: unequal to an earlier answer if either has changed.
-
-        aiokafka reconnects and follows leaders silently; a reader of the journal must notice (design §3, position).
-        """
-        client = self._consumer._client  # noqa: SLF001  # nothing public tells
-        leader = client.cluster.leader_for_partition(topic_partition(partition))
-        return leader, client._conns.get((leader, ConnectionGroup.DEFAULT))  # noqa: SLF001  # as above
 
     async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Bounded; a client that does not end in time loses its connections."""

@@ -89,11 +89,6 @@ class Producer:
         """Connect if that was not done, so that a wrong address is known at once. Raises KafkaFailure."""
         await self._cluster.connect()
 
-    @property
-    def dead(self) -> bool:
-        """Whether it was closed."""
-        return self._dead
-
     async def send(self, to: Partition, record: Outgoing, timeout_s: float) -> Acknowledged:
         """Append one record and wait for its acknowledgement. Raises RecordTooLarge, KafkaFailure."""
         doing = f"append a record of {len(record.value or b''):,} bytes to {to}"
