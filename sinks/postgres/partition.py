@@ -13,7 +13,7 @@ import structlog
 from sinks.postgres.errors import PostgresUnavailable
 from sinks.postgres.metrics import SinkMetrics
 from sinks.postgres.pace import Pace, pause_unless
-from sinks.postgres.store import Owner, Part, PartitionStore, PositionMoved, claim_ledger
+from sinks.postgres.store import BREATHE_EVERY, Owner, Part, PartitionStore, PositionMoved, claim_ledger
 from sinks.postgres.together import Together
 from streams.journal.errors import JournalHalt
 from streams.journal.follower import Follower
@@ -162,7 +162,7 @@ class PartitionSink:
 async def _read(reader: Reader, records: Iterator[LogRecord]) -> tuple[list[ValidBlock], JournalHalt | None]:
     """The valid blocks among the next *records*, until they make a full batch or the reading rule halts."""
     blocks: list[ValidBlock] = []
-    events = 0
+    events, breath_at = 0, BREATHE_EVERY
     for record in records:
         try:
             verdict = reader.read(record)
@@ -173,5 +173,7 @@ async def _read(reader: Reader, records: Iterator[LogRecord]) -> tuple[list[Vali
             events += len(verdict.events)
             if events >= MAX_BATCH_EVENTS:
                 break
-            await asyncio.sleep(0)  # a worker may share this event loop
+            if events >= breath_at:
+                breath_at = events + BREATHE_EVERY
+                await asyncio.sleep(0)
     return blocks, None

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_CACHED_ACCOUNTS: Final = 200_000
 """Account keys remembered per partition; beyond, they are forgotten and looked up again as needed."""
 
+BREATHE_EVERY: Final = 64
+"""Events after which others on this event loop get a turn, between two blocks: a worker may be among them."""
+
 
 class PositionMoved(Exception):
     """The compare-and-set found another position or another taker: the row says which. Nothing was written."""
@@ -186,10 +189,12 @@ class PartitionStore:
         Raises: PostgresRefused, PostgresUnavailable.
         """
         new = await self._learn(mentioned(event for block in blocks for event in block.events))
-        batch = Batch()
+        batch, breath_at = Batch(), BREATHE_EVERY
         for block in blocks:
             add_block(batch, self.owner.partition, block, self._keys)
-            await asyncio.sleep(0)  # a worker may share this event loop
+            if batch.events >= breath_at:
+                breath_at = batch.events + BREATHE_EVERY
+                await asyncio.sleep(0)
         try:
             settle_new(batch, new)
         except KeyError as error:

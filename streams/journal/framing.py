@@ -118,7 +118,7 @@ def decode_headers(headers: Sequence[Header]) -> RecordHeaders:
 
     Raises: FramingError; NewerFormat, which is decided before anything but the first two headers is looked at.
     """
-    names, values = tuple(name for name, _ in headers), [value for _, value in headers]
+    names, values = zip(*headers, strict=True) if headers else ((), ())
     if names[:2] != ("kind", "format"):
         raise FramingError("the headers kind and format first", f"headers {list(names)}")
     number = _integer("format", values[1], 1, 0xFFFF)

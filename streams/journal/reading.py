@@ -35,8 +35,8 @@ NO_TOKEN: Final = bytes(TOKEN_BYTES)
 class Position:
     """Where a reader is, and what it must remember to go on: stored whole, in one transaction with what was derived.
 
-    A writer moves over blocks of its own without ever storing its position, so for them ``last`` is computed when
-    somebody asks (``behind``): another hash over every block would cost 2.5 µs per KiB.
+    Of most positions nobody ever asks for ``last``, so behind a block it is computed when somebody does (``behind``):
+    another hash over every block would cost 2.5 µs per KiB.
     """
 
     next_offset: int
@@ -57,8 +57,9 @@ class Position:
     def behind(self, record: LogRecord, *, seq: int, chain: bytes, at: int) -> Position:
         """The position behind a valid block, under the same lease; *record* is kept until ``last`` is asked for."""
         moved = object.__new__(Position)
-        new = {"next_offset": record.offset + 1, "seq": seq, "chain": chain, "at": at, "_record": record}
-        moved.__dict__.update({name: v for name, v in self.__dict__.items() if name != "last"} | new)
+        fields = moved.__dict__
+        fields.update(self.__dict__, next_offset=record.offset + 1, seq=seq, chain=chain, at=at, _record=record)
+        fields.pop("last", None)
         return moved
 
     if not TYPE_CHECKING:  # for a type checker every attribute would exist
@@ -208,20 +209,19 @@ class Reader:
         Raises: JournalLoss, Corruption, TooOld; the position stays.
         """
         assert record.offset >= self.position.next_offset, f"{self.where}: offset {record.offset} was read already"
-        headers = self._headers(record)
-        last = record_hash(record.key, record.headers, record.value)
-        behind = replace(self.position, next_offset=record.offset + 1, last=last)
+        headers, now = self._headers(record), self.position
+        behind = now.behind(record, seq=now.seq, chain=now.chain, at=now.at)
         verdict: Verdict
         match headers:
+            case BlockHeaders():
+                verdict, behind = self._block(record, headers, behind)
+            case LeaseHeaders():
+                verdict, behind = self._lease(record, headers, behind)
             case GenesisHeaders():
-                if last != self._genesis_hash:
+                if behind.last != self._genesis_hash:
                     raise Corruption(self.where, record.offset, "at most a copy of the genesis", "another genesis")
                 self.duplicates += 1
                 verdict = Duplicate(record.offset, headers)
-            case LeaseHeaders():
-                verdict, behind = self._lease(record, headers, behind)
-            case BlockHeaders():
-                verdict, behind = self._block(record, headers, behind)
             case _:
                 assert_never(headers)
         self.position = behind
@@ -258,7 +258,7 @@ class Reader:
             expected = f"a block of epoch {now.epoch} with token {now.token.hex()}"
             raise JournalLoss(self.where, record.offset, expected, f"token {headers.token.hex()}: its lease is lost")
         if headers.seq == now.seq + 1:
-            return self._next(record, headers, behind)
+            return self._next(record, headers)
         if headers.seq > now.seq:
             raise Corruption(self.where, record.offset, f"seq {now.seq + 1}", f"seq {headers.seq}")
         if headers.seq <= now.lease_seq:  # the holder of this lease began above: its journal was shorter
@@ -267,7 +267,7 @@ class Reader:
         self.duplicates += 1
         return Duplicate(record.offset, headers), behind
 
-    def _next(self, record: LogRecord, headers: BlockHeaders, behind: Position) -> tuple[ValidBlock, Position]:
+    def _next(self, record: LogRecord, headers: BlockHeaders) -> tuple[ValidBlock, Position]:
         now, value = self.position, record.value or b""
         chain = next_chain(now.chain, headers.format, headers.seq, headers.count, value)
         if chain != headers.chain:
@@ -283,7 +283,7 @@ class Reader:
         if len(events) != headers.count:
             raise Corruption(self.where, record.offset, f"{headers.count} events", str(len(events)))
         self.published_through = max(self.published_through, headers.published_through)
-        behind = replace(behind, seq=headers.last_seq, chain=chain, at=events[-1].at)
+        behind = now.behind(record, seq=headers.last_seq, chain=chain, at=events[-1].at)
         return ValidBlock(record.offset, headers, events, memoryview(body.raw), value), behind
 
 
