@@ -36,10 +36,10 @@ def allowed(inputs: Sequence[Input], held: Held, services: Services) -> tuple[Re
     if held.book.memory.count(at) * 100 >= services.max_remembered * BUDGET_PERCENT:
         return "idempotency_budget", 0
     latest_ms = services.clock_ms() + MAX_AHEAD_MS
-    if all(record.timestamp_ms <= latest_ms for _, record in inputs):
-        return None, len(inputs)
-    behind = next(n for n, (_, record) in enumerate(inputs) if record.timestamp_ms > latest_ms)
-    return ("clock", 0) if behind == 0 else (None, behind)
+    for number, (_, record) in enumerate(inputs):
+        if record.timestamp_ms > latest_ms:
+            return "clock" if number == 0 else None, number
+    return None, len(inputs)
 
 
 class DefectWatch:

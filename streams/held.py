@@ -26,8 +26,8 @@ class Held:
     originals: Originals
     ahead: bool = False
     """Whether the book has moved beyond the journal: if the block does not become true, all this is worthless."""
-    counted: tuple[int, int, int] = (0, 0, 0)
-    """Stale and duplicate records and re-takes that the metrics know of."""
+    counted: tuple[int, int, int, int] = (0, 0, 0, -1)
+    """Stale and duplicate records, re-takes, and the epoch that the metrics know of."""
 
     @property
     def book(self) -> Book:
@@ -57,7 +57,10 @@ class Held:
     def count(self, partition: str, services: Services) -> None:
         """Tell the metrics what the writer has met since the last call."""
         metrics, writer, before = services.metrics, self.writer, self.counted
-        self.counted = now = (writer.stale, writer.duplicates, writer.retakes)
+        now = (writer.stale, writer.duplicates, writer.retakes, writer.epoch)
+        if now == before:
+            return
+        self.counted = now
         metrics.journal_stale.inc(now[0] - before[0])
         metrics.journal_duplicate.inc(now[1] - before[1])
         metrics.retakes.inc(now[2] - before[2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -125,7 +124,7 @@ class KafkaInputs:
         }
         self._names = {place: name for name, place in self._places.items()}
         self._heads = Heads()
-        self._news = asyncio.Event()  # something may be taken, or reading has failed
+        self._news = asyncio.Event()  # something may be taken, reading has failed, or whoever waits has waited enough
         self._failure: Exception | None = None
         self._answered_ms: dict[Partition, int] = {}  # when a broker last answered a fetch
         self._silent: dict[Partition, str] = {}
@@ -145,9 +144,11 @@ class KafkaInputs:
         taken = self._take(limit)
         if not taken and self._failure is None:
             self._news.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_ms / 1000):
-                    await self._news.wait()
+            enough = asyncio.get_running_loop().call_later(wait_ms / 1000, self._news.set)
+            try:
+                await self._news.wait()
+            finally:
+                enough.cancel()
             taken = self._take(limit)
         if self._failure is not None:
             raise self._explained(self._failure)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -22,6 +21,13 @@ class Readiness:
     detail: dict[str, object]
 
 
+class LagGauges(NamedTuple):
+    """How far one partition is behind."""
+
+    records: Gauge
+    seconds: Gauge
+
+
 class WorkerMetrics:
     """One per process; ``partition`` has at most as many values as the ledger has partitions."""
 
@@ -36,6 +42,9 @@ class WorkerMetrics:
             return Histogram(f"ledgerline_{name}", says, buckets=SECONDS, registry=registry)
 
         self.decisions = counter("decisions", "Decided requests.", "type", "status", "reason")
+        # labels() costs more than all the rest of counting: what it gave is kept.
+        self._decided: dict[tuple[str, str, str], Counter] = {}
+        self._lags: dict[str, LagGauges] = {}
         self.skips = counter("skips", "Records of transfers without an effect.")
         self.decide_seconds = seconds("decide_seconds", "Deciding one batch.")
         self.append_seconds = seconds("append_seconds", "Appending one block, until it is valid.")
@@ -66,8 +75,23 @@ class WorkerMetrics:
         self.replies_failed = counter("replies_failed", "Replies given up.", "why")
         self.replay_lookups = counter("replay_lookups", "Bodies of replays read from the journal.")
 
+    def decided(self, type_status_reason: tuple[str, str, str], count: int) -> None:
+        """*count* more of ``decisions``."""
+        counter = self._decided.get(type_status_reason)
+        if counter is None:
+            counter = self._decided[type_status_reason] = self.decisions.labels(*type_status_reason)
+        counter.inc(count)
+
+    def lag(self, partition: str) -> LagGauges:
+        """The gauges of *partition*."""
+        gauges = self._lags.get(partition)
+        if gauges is None:
+            gauges = LagGauges(self.input_lag_records.labels(partition), self.input_lag_seconds.labels(partition))
+            self._lags[partition] = gauges
+        return gauges
+
     def forget_lag(self, partition: str) -> None:
         """Of *partition*: whoever owns it next tells it; here it would stand as it was for ever."""
-        for gauge in (self.input_lag_records, self.input_lag_seconds):
-            with contextlib.suppress(KeyError):  # not measured yet
-                gauge.remove(partition)
+        if self._lags.pop(partition, None) is not None:
+            self.input_lag_records.remove(partition)
+            self.input_lag_seconds.remove(partition)

@@ -234,10 +234,10 @@ class Owner:
     async def _read(self, inputs: Inputs) -> list[Input]:
         """Step 5."""
         found = await inputs.take(MAX_BATCH, IDLE_WAIT_MS)
-        lag = inputs.lag().records + len(found)
-        self._metrics.input_lag_records.labels(self._label).set(lag)
+        lag, gauges = inputs.lag().records + len(found), self._metrics.lag(self._label)
+        gauges.records.set(lag)
         if not lag:
-            self._metrics.input_lag_seconds.labels(self._label).set(0)
+            gauges.seconds.set(0)
         return found
 
     async def _decide(self, held: Held, inputs: list[Input]) -> tuple[Block, int]:
@@ -276,9 +276,9 @@ class Owner:
         metrics.batch_events.observe(len(block.events))
         metrics.decision_age_seconds.observe(age_s)
         metrics.skips.inc(block.skipped)
-        metrics.input_lag_seconds.labels(self._label).set(age_s)
+        metrics.lag(self._label).seconds.set(age_s)
         for decided, count in block.decided.items():
-            metrics.decisions.labels(*decided).inc(count)
+            metrics.decided(decided, count)
         self._defects.note(block.defects)
 
     # ---- ending

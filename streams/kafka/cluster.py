@@ -37,6 +37,7 @@ class Cluster:
     def __init__(self, bootstrap: str, client_id: str) -> None:
         self._bootstrap, self._client_id = bootstrap, client_id
         self._client: Any = None  # AIOKafkaClient is untyped
+        self._leaders: dict[Partition, int] = {}  # as of the client's last metadata
         self._topics: set[str] = set()
         self._changing = asyncio.Lock()
         self._refreshing: asyncio.Task[None] | None = None
@@ -48,10 +49,12 @@ class Cluster:
 
     def known_leader(self, place: Partition) -> int | None:
         """The broker that leads *place* as far as is known."""
-        if self._client is None:
-            return None
-        leader = self._client.cluster.leader_for_partition(topic_partition(place))
-        return None if leader is None or leader < 0 else int(leader)
+        known = self._leaders.get(place)
+        if known is None and self._client is not None:
+            leader = self._client.cluster.leader_for_partition(topic_partition(place))
+            if leader is not None and leader >= 0:
+                known = self._leaders[place] = int(leader)
+        return known
 
     async def leader(self, place: Partition) -> int:
         """The broker that leads *place*. Raises Unreachable if there is none just now."""
@@ -136,6 +139,7 @@ class Cluster:
                 except BaseException:
                     await _close(client)
                     raise
+                client.cluster.add_listener(lambda _: self._leaders.clear())
                 self._client = client
             return self._client
 
@@ -147,6 +151,7 @@ class Cluster:
         """Shielded: a client that is closed halfway would stay."""
         if self._client is client:
             self._client = None
+            self._leaders.clear()
         await asyncio.shield(_close(client))
 
 

@@ -155,12 +155,11 @@ class Fetcher:
     def _read(
         self, place: Partition, offset: int, answer: FetchedBytes, link: tuple[object, object]
     ) -> Fetched | KafkaFailure:
-        reading = f"read {place} from offset {offset}"
         if answer.error == _OUT_OF_RANGE:
-            return OffsetOutOfRange(f"{reading}: it is out of range", frozenset({place}))
+            return OffsetOutOfRange(f"read {place} from offset {offset}: it is out of range", frozenset({place}))
         if answer.error:
             kind = Unreachable if answer.error in _PASSING else KafkaFailure
-            return kind(f"{reading}: {aiokafka.errors.for_code(answer.error).__name__}")
+            return kind(f"read {place} from offset {offset}: {aiokafka.errors.for_code(answer.error).__name__}")
         if not answer.data:
             return Fetched([], offset, answer.stable_end, answer.high_water, link)
         try:

@@ -133,36 +133,43 @@ class Producer:
     # ---- one batch
 
     async def _append(self, doing: str, to: Partition, data: bytes, timeout_s: float) -> Produced:
+        deadline = asyncio.get_running_loop().time() + timeout_s
         with failures(doing):
             try:
-                async with asyncio.timeout(timeout_s):
-                    answer = await self._answered(await self._leader(to), to, data)
-                    while answer.error in _NOT_THE_LEADER:
-                        await asyncio.sleep(LEADER_PAUSE_S)
-                        answer = await self._answered(await self._leader(to), to, data)
+                answer = await self._answered(to, data, deadline)
+                while answer.error in _NOT_THE_LEADER:
+                    await asyncio.sleep(LEADER_PAUSE_S)
+                    answer = await self._answered(to, data, deadline)
             except KafkaFailure as error:
                 raise KafkaFailure(f"{doing}: {error}") from error
             if answer.error:
                 raise aiokafka.errors.for_code(answer.error)
             return answer
 
-    async def _leader(self, to: Partition) -> int:
-        known = self._cluster.known_leader(to)
-        while known is None:
-            self._check()
-            try:
-                known = await self._cluster.leader(to)
-            except Unreachable:
-                await asyncio.sleep(LEADER_PAUSE_S)
-        return known
-
-    async def _answered(self, node: int, to: Partition, data: bytes) -> Produced:
+    async def _answered(self, to: Partition, data: bytes, deadline: float) -> Produced:
+        """What the leader of *to* says. Raises KafkaFailure, TimeoutError at the *deadline* of the loop's clock."""
+        node, loop = self._cluster.known_leader(to), asyncio.get_running_loop()
+        if node is None:
+            async with asyncio.timeout_at(deadline):
+                node = await self._leader(to)
         self._check()
-        batch = _Batch(to, data, asyncio.get_running_loop().create_future())
+        batch = _Batch(to, data, loop.create_future())
+        late = loop.call_at(deadline, _fail, [batch], TimeoutError())  # a third of what asyncio.timeout costs
         self._waiting.setdefault(node, deque()).append(batch)
         if node not in self._pumps:
             self._pumps[node] = asyncio.create_task(self._pump(node), name=f"produce to broker {node}")
-        return await batch.answer
+        try:
+            return await batch.answer
+        finally:
+            late.cancel()
+
+    async def _leader(self, to: Partition) -> int:
+        while True:
+            self._check()
+            try:
+                return await self._cluster.leader(to)
+            except Unreachable:
+                await asyncio.sleep(LEADER_PAUSE_S)
 
     def _check(self) -> None:
         if self._dead:
