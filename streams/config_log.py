@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from schemas.codec import Malformed
 from schemas.config import Bundle, decode_bundle
-from streams.kafka import Consumer, Isolation, Outgoing, Partition, Producer
+from streams.kafka import Fetcher, Isolation, KafkaFailure, Outgoing, Partition, Producer
 from streams.topics import Topics
 
 PUBLISH_TIMEOUT_S: Final = 30.0
@@ -90,25 +90,22 @@ class ConfigLog:
 async def follow_config(kafka: str, log: ConfigLog) -> None:
     """Read ``config`` into *log* until cancelled. Raises KafkaFailure: call again, it goes on where it was."""
     here = Partition(log.topic, 0)
-    consumer = await Consumer.start(kafka, "ledgerline-config", Isolation.COMMITTED)
+    fetcher = Fetcher(kafka, "ledgerline-config", Isolation.COMMITTED)
     try:
-        consumer.assign([here])
-        consumer.seek(here, log.next_offset)
         while True:
-            found = (await consumer.poll(here, timeout_ms=IDLE_WAIT_MS)).get(here, [])
-            versions = [version_of(r.offset, r.value or b"") for r in found]
-            position = await consumer.position(here)
-            if position > log.next_offset:
-                await log.add(versions, position)
+            got = (await fetcher.fetch({here: log.next_offset}, IDLE_WAIT_MS)).get(here)
+            if isinstance(got, KafkaFailure):
+                raise got
+            if got is not None and got.next_offset > log.next_offset:
+                await log.add([version_of(r.offset, r.value or b"") for r in got.records], got.next_offset)
     finally:
-        await consumer.close()
+        await fetcher.close()
 
 
 async def config_end(kafka: str, topic: str) -> int:
     """The end of ``config`` as of now. Raises KafkaFailure."""
-    consumer = await Consumer.start(kafka, "ledgerline-config", Isolation.COMMITTED)
+    fetcher = Fetcher(kafka, "ledgerline-config", Isolation.COMMITTED)
     try:
-        here = Partition(topic, 0)
-        return (await consumer.end_offsets([here]))[here]
+        return await fetcher.end_offset(Partition(topic, 0))
     finally:
-        await consumer.close()
+        await fetcher.close()
