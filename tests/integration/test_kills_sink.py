@@ -1,7 +1,8 @@
 """A kill between every two steps of the sink (docs/design.md §10): take the row, position, COPY, deltas, COMMIT.
 
-One partition for each gap. A sink subclass kills itself there; what it saw in its own transaction and what others see
-behind it are compared with what the gap promises; then one new process writes all partitions to their ends.
+One partition for each gap, two where they share the transaction. A sink subclass kills itself there; what it saw in its
+own transaction and what others see behind it are compared with what the gap promises; then one new process writes all
+partitions to their ends.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sinks.postgres.session import session
 from streams.kafka import Outgoing
 from tests.kills.ledger import Booked, Ledger, Seen, failures_in, ledger, until
 from tests.kills.processes import Ended, Running
-from tests.kills.sinks import GAPS, Booking, SinkGap, Stored, book, book_until_killed, seen, stored
+from tests.kills.sinks import GAPS, PLACES, Booking, SinkGap, Stored, book, book_until_killed, seen, stored
 from tests.kills.workers import Work, work
 
 pytestmark = pytest.mark.integration
@@ -31,12 +32,12 @@ Asked = Callable[[Ledger, int], list[Outgoing]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Story:
-    """What happened in one partition."""
+    """What happened in the partitions of one gap."""
 
     killed: Ended
-    before: Stored
+    before: list[Stored]
     """When the killed process was started."""
-    behind: Stored
+    behind: list[Stored]
     """When it was dead."""
     bound: bool
     """Whether the schema belonged to the ledger then."""
@@ -44,13 +45,13 @@ class Story:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stories:
-    """What happened in all of them, and what there is in the end."""
+    """What happened in all of them, and what there is in the end, by partition."""
 
     of: dict[SinkGap, Story]
     successor: Ended
-    seen: dict[SinkGap, Seen]
-    booked: dict[SinkGap, Booked]
-    stored: dict[SinkGap, Stored]
+    seen: list[Seen]
+    booked: list[Booked]
+    stored: list[Stored]
     report: Report
 
 
@@ -60,7 +61,7 @@ def stories(kafka: str, postgres: str, tmp_path_factory: pytest.TempPathFactory)
 
 
 async def tell(kafka: str, postgres: str, folder: Path) -> Stories:
-    async with ledger(kafka, postgres, len(GAPS)) as here:
+    async with ledger(kafka, postgres, sum(gap.partitions for gap in GAPS)) as here:
         of: dict[SinkGap, Story] = {}
         worker = Running(
             folder, "worker", work, Work(kafka=kafka, prefix=here.prefix, dsn=here.dsn, partitions=here.all)
@@ -68,7 +69,8 @@ async def tell(kafka: str, postgres: str, folder: Path) -> Stories:
         try:
             await decide(here, first)
             await kill_in(here, folder, of, (gap for gap in GAPS if gap.earlier == "schema not bound"))
-            await run(here, folder, "predecessor", [p for p, gap in enumerate(GAPS) if gap.earlier == "written before"])
+            before = [p for gap, places in PLACES.items() if gap.earlier == "written before" for p in places]
+            await run(here, folder, "predecessor", before)
             await decide(here, second)
         finally:
             worker.terminate()
@@ -79,9 +81,9 @@ async def tell(kafka: str, postgres: str, folder: Path) -> Stories:
             return Stories(
                 of=of,
                 successor=successor,
-                seen=dict(zip(GAPS, await here.see_all(), strict=True)),
-                booked={gap: await here.booked(p) for p, gap in enumerate(GAPS)},
-                stored={gap: await stored(connection, p) for p, gap in enumerate(GAPS)},
+                seen=await here.see_all(),
+                booked=[await here.booked(p) for p in range(here.partitions)],
+                stored=[await stored(connection, p) for p in range(here.partitions)],
                 report=await verify(kafka, here.prefix, here.dsn),
             )
 
@@ -90,11 +92,11 @@ async def kill_in(here: Ledger, folder: Path, of: dict[SinkGap, Story], gaps: It
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(gap: SinkGap) -> None:
-        partition = GAPS.index(gap)
+        places = PLACES[gap]
         async with limit, session(here.dsn) as connection:
-            before = await stored(connection, partition)
-            killed = await Running(folder, str(partition), book_until_killed, booking(here, [partition]), gap).ended()
-            behind = await stored(connection, partition)
+            before = [await stored(connection, p) for p in places]
+            killed = await Running(folder, str(places[0]), book_until_killed, booking(here, places), gap).ended()
+            behind = [await stored(connection, p) for p in places]
             bound = await connection.fetchval("SELECT count(*) = 1 FROM ledger")
         of[gap] = Story(killed=killed, before=before, behind=behind, bound=bound)
 
@@ -148,27 +150,28 @@ def second(here: Ledger, p: int) -> list[Outgoing]:
 
 @pytest.mark.parametrize("gap", GAPS, ids=lambda gap: gap.name)
 def test_a_sink_killed_between_two_steps_leaves_no_gap_and_no_duplicate(gap: SinkGap, stories: Stories) -> None:
-    story, partition = stories.of[gap], GAPS.index(gap)
+    story, places = stories.of[gap], PLACES[gap]
     assert story.killed.was_killed, f"it ended otherwise: {story.killed}"
-    leaves_its_traces(gap, story, stories.stored[gap])
+    leaves_its_traces(gap, story, [stories.stored[p] for p in places])
     assert stories.successor.pid != story.killed.pid
-    assert failures_in(stories.report, partition) == []
-    assert stories.stored[gap].seq == max(stories.seen[gap].answers)
-    assert stories.booked[gap] == Booked(
-        entries={"fund": 1, "w-1": 1, "t-2": 1, "w-2": 1}, balances=(1_000 - 5 - 30 - 7, 30)
-    )
+    for partition in places:
+        assert failures_in(stories.report, partition) == []
+        assert stories.stored[partition].seq == max(stories.seen[partition].answers)
+        assert stories.booked[partition] == Booked(
+            entries={"fund": 1, "w-1": 1, "t-2": 1, "w-2": 1}, balances=(1_000 - 5 - 30 - 7, 30)
+        )
 
 
-def leaves_its_traces(gap: SinkGap, story: Story, after: Stored) -> None:
+def leaves_its_traces(gap: SinkGap, story: Story, in_the_end: list[Stored]) -> None:
     """The kill hit where it should: inside the transaction the steps before it are done, outside all or nothing is."""
-    before, behind = story.before, story.behind
-    assert before.sink_epoch == (1 if gap.earlier == "written before" else None)
     assert story.bound
-    assert behind.sink_epoch == gap.sink_epoch
-    assert behind[1:] == (after if gap.committed else before)[1:]
-    assert after.seq > before.seq
+    for before, behind, after in zip(story.before, story.behind, in_the_end, strict=True):
+        assert before.sink_epoch == (1 if gap.earlier == "written before" else None)
+        assert behind.sink_epoch == gap.sink_epoch
+        assert behind[1:] == (after if gap.committed else before)[1:]
+        assert after.seq > before.seq
     if gap.inside is not None:
-        inside = seen(story.killed.note)
+        before, after, inside = story.before[0], in_the_end[0], seen(story.killed.note)
         expected = {name: after if name in gap.inside else before for name in "pec"}
         assert inside[1:] == (expected["p"].seq, expected["e"].entries, expected["c"].credited)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import orjson
 
 from ledgerline.processes import stopping
+from sinks.postgres.metrics import SinkMetrics
 from sinks.postgres.rows import KEY_BITS
 from sinks.postgres.sink import Sink
 from sinks.postgres.store import PartitionStore
+from sinks.postgres.together import Together
 from streams.membership import StaticMembership
 from tests.kills.dying import Kill, dying
 
@@ -43,6 +45,8 @@ class SinkGap:
     """What the dying process saw changed in its own transaction: p(osition), e(ntries), c(ounters)."""
     committed: bool = False
     commit: Literal["answered", "answer lost", "never arrived"] = "answered"
+    partitions: int = 1
+    """In the transaction. What the dying process saw is that of the first."""
 
 
 GAPS: Final[Sequence[SinkGap]] = (
@@ -103,7 +107,58 @@ GAPS: Final[Sequence[SinkGap]] = (
         inside="pe",
         commit="never arrived",
     ),
+    SinkGap(
+        name="shared, write: transaction begun, positions as they were",
+        kill=Kill(step="begin"),
+        inside="",
+        partitions=2,
+    ),
+    SinkGap(
+        name="shared, write 1-2: positions advanced, no rows",
+        kill=Kill(step="advance_positions"),
+        inside="p",
+        partitions=2,
+    ),
+    SinkGap(name="shared, write 2-3: rows copied, no deltas", kill=Kill(step="copy_rows"), inside="pe", partitions=2),
+    SinkGap(
+        name="shared, write 3-4: deltas applied, not committed",
+        kill=Kill(step="apply_deltas"),
+        inside="pec",
+        partitions=2,
+    ),
+    SinkGap(
+        name="shared, write 4: committed, not known",
+        kill=Kill(step="commit"),
+        inside="pec",
+        committed=True,
+        partitions=2,
+    ),
+    SinkGap(
+        name="shared, 4: answer to COMMIT lost, one position read again",
+        kill=Kill(step="reread"),
+        committed=True,
+        commit="answer lost",
+        partitions=2,
+    ),
+    SinkGap(
+        name="shared, 4: COMMIT never arrived, one position read again",
+        kill=Kill(step="reread"),
+        commit="never arrived",
+        partitions=2,
+    ),
+    SinkGap(
+        name="shared, 4: COMMIT never arrived, rows of one copied again",
+        kill=Kill(step="copy_rows", call=2),
+        commit="never arrived",
+        partitions=2,
+    ),
 )
+
+PLACES: Final[Mapping[SinkGap, tuple[int, ...]]] = {
+    gap: tuple(range(sum(other.partitions for other in GAPS[:number]), sum(g.partitions for g in GAPS[: number + 1])))
+    for number, gap in enumerate(GAPS)
+}
+"""The partitions of each gap."""
 
 _STORED: Final = f"""
 SELECT (SELECT sink_epoch FROM sink_positions WHERE partition = $1),
@@ -154,6 +209,19 @@ class _CommitNeverArrived(_CommitAnswerLost):
     arrives = False
 
 
+class _AllTogether(Together):
+    """Its transactions wait until *parts* partitions have given a part."""
+
+    def __init__(self, metrics: SinkMetrics, parts: int) -> None:
+        super().__init__(metrics)
+        self._parts = parts
+
+    async def _gather(self) -> None:
+        while len(self._waiting) < self._parts:
+            self._arrived.clear()
+            await self._arrived.wait()
+
+
 _STORES: Final[dict[str, type[PartitionStore]]] = {
     "answered": PartitionStore,
     "answer lost": _CommitAnswerLost,
@@ -177,8 +245,9 @@ class Booking:
 
 def book_until_killed(here: Booking, gap: SinkGap, marker: Path) -> int:
     """Run a sink that dies in *gap*."""
-    store = dying(_STORES[gap.commit], gap.kill, marker, _look)
-    return asyncio.run(_run(here.sink(store)))
+    sink = here.sink(dying(_STORES[gap.commit], gap.kill, marker, _look))
+    sink._together = _AllTogether(sink.metrics, gap.partitions)
+    return asyncio.run(_run(sink))
 
 
 def book(here: Booking, _marker: Path) -> int:
