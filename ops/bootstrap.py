@@ -90,7 +90,7 @@ def check_venv_module() -> None:
 
 
 def wanted_stamp() -> str:
-    """Hash of everything that decides what is in ``.venv``; a moved checkout or another Python needs a new one."""
+    """Hash of everything that decides what is in ``.venv``; a moved checkout needs a new one."""
     digest = hashlib.sha256()
     for part in (REQUIREMENTS.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode()):
         digest.update(hashlib.sha256(part).digest())

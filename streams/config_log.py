@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from schemas.codec import Malformed
 from schemas.config import Bundle, decode_bundle
-from streams.kafka import Fetcher, Isolation, KafkaFailure, Outgoing, Partition, Producer
+from streams.kafka import Fetched, Fetcher, Isolation, Outgoing, Partition, Producer, Unreachable
 from streams.topics import Topics
 
 PUBLISH_TIMEOUT_S: Final = 30.0
@@ -94,10 +94,13 @@ async def follow_config(kafka: str, log: ConfigLog) -> None:
     try:
         while True:
             got = (await fetcher.fetch({here: log.next_offset}, IDLE_WAIT_MS)).get(here)
-            if isinstance(got, KafkaFailure):
-                raise got
-            if got is not None and got.next_offset > log.next_offset:
-                await log.add([version_of(r.offset, r.value or b"") for r in got.records], got.next_offset)
+            match got:
+                case Fetched() if got.next_offset > log.next_offset:
+                    await log.add([version_of(r.offset, r.value or b"") for r in got.records], got.next_offset)
+                case None | Fetched() | Unreachable():  # nothing new, or it passes: ask again
+                    pass
+                case _:
+                    raise got
     finally:
         await fetcher.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -19,13 +19,6 @@ class Readiness:
 
     ready: bool
     detail: dict[str, object]
-
-
-class LagGauges(NamedTuple):
-    """How far one partition is behind."""
-
-    records: Gauge
-    seconds: Gauge
 
 
 class WorkerMetrics:
@@ -44,7 +37,7 @@ class WorkerMetrics:
         self.decisions = counter("decisions", "Decided requests.", "type", "status", "reason")
         # labels() costs more than all the rest of counting: what it gave is kept.
         self._decided: dict[tuple[str, str, str], Counter] = {}
-        self._lags: dict[str, LagGauges] = {}
+        self._lags: dict[tuple[Gauge, str], Gauge] = {}
         self.skips = counter("skips", "Records of transfers without an effect.")
         self.decide_seconds = seconds("decide_seconds", "Deciding one batch.")
         self.append_seconds = seconds("append_seconds", "Appending one block, until it is valid.")
@@ -82,16 +75,15 @@ class WorkerMetrics:
             counter = self._decided[type_status_reason] = self.decisions.labels(*type_status_reason)
         counter.inc(count)
 
-    def lag(self, partition: str) -> LagGauges:
-        """The gauges of *partition*."""
-        gauges = self._lags.get(partition)
-        if gauges is None:
-            gauges = LagGauges(self.input_lag_records.labels(partition), self.input_lag_seconds.labels(partition))
-            self._lags[partition] = gauges
-        return gauges
+    def lag(self, gauge: Gauge, partition: str, value: float) -> None:
+        """Set one of the two gauges of lag."""
+        child = self._lags.get((gauge, partition))
+        if child is None:
+            child = self._lags[gauge, partition] = gauge.labels(partition)
+        child.set(value)
 
     def forget_lag(self, partition: str) -> None:
         """Of *partition*: whoever owns it next tells it; here it would stand as it was for ever."""
-        if self._lags.pop(partition, None) is not None:
-            self.input_lag_records.remove(partition)
-            self.input_lag_seconds.remove(partition)
+        for gauge in (self.input_lag_records, self.input_lag_seconds):
+            if self._lags.pop((gauge, partition), None) is not None:
+                gauge.remove(partition)

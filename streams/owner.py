@@ -234,10 +234,10 @@ class Owner:
     async def _read(self, inputs: Inputs) -> list[Input]:
         """Step 5."""
         found = await inputs.take(MAX_BATCH, IDLE_WAIT_MS)
-        lag, gauges = inputs.lag().records + len(found), self._metrics.lag(self._label)
-        gauges.records.set(lag)
+        lag, metrics = inputs.lag().records + len(found), self._metrics
+        metrics.lag(metrics.input_lag_records, self._label, lag)
         if not lag:
-            gauges.seconds.set(0)
+            metrics.lag(metrics.input_lag_seconds, self._label, 0)
         return found
 
     async def _decide(self, held: Held, inputs: list[Input]) -> tuple[Block, int]:
@@ -276,7 +276,7 @@ class Owner:
         metrics.batch_events.observe(len(block.events))
         metrics.decision_age_seconds.observe(age_s)
         metrics.skips.inc(block.skipped)
-        metrics.lag(self._label).seconds.set(age_s)
+        metrics.lag(metrics.input_lag_seconds, self._label, age_s)
         for decided, count in block.decided.items():
             metrics.decided(decided, count)
         self._defects.note(block.defects)

@@ -35,8 +35,8 @@ NO_TOKEN: Final = bytes(TOKEN_BYTES)
 class Position:
     """Where a reader is, and what it must remember to go on: stored whole, in one transaction with what was derived.
 
-    Of most positions nobody ever asks for ``last``, so behind a block it is computed when somebody does (``behind``):
-    another hash over every block would cost 2.5 µs per KiB.
+    Of most positions nobody ever asks for ``last``, so it is computed when somebody does (``behind``): another hash
+    over every block would cost 2.5 µs per KiB.
     """
 
     next_offset: int
@@ -55,7 +55,7 @@ class Position:
     """SHA-256 of the record at ``next_offset - 1``, as framed in a block."""
 
     def behind(self, record: LogRecord, *, seq: int, chain: bytes, at: int) -> Position:
-        """The position behind a valid block, under the same lease; *record* is kept until ``last`` is asked for."""
+        """The position behind *record*, under the same lease; the record is kept until ``last`` is asked for."""
         moved = object.__new__(Position)
         fields = moved.__dict__
         fields.update(self.__dict__, next_offset=record.offset + 1, seq=seq, chain=chain, at=at, _record=record)

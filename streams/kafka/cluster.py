@@ -91,6 +91,12 @@ class Cluster:
         with contextlib.suppress(KafkaFailure):  # the next request meets it again, and tells
             await self.refresh()
 
+    async def reach(self, node: int) -> None:
+        """Connect to the broker *node* if that was not done: ``ask`` then writes at once. Raises KafkaFailure."""
+        client = await self._opened()
+        if not await client.ready(node):
+            raise KafkaFailure(f"ask broker {node} of {self._bootstrap}: expected a connection, got none")
+
     async def ask(self, node: int, request: Request[Answer]) -> Answer:
         """The answer of the broker *node*. Raises KafkaFailure if there is none: whether it was done is not known."""
         client = await self._opened()

@@ -120,7 +120,10 @@ class failures:  # noqa: N801 - reads as a clause; a generator with contextmanag
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Raises the failure, if *error* is one."""
         if error is not None and (failure := _failure(f"{self._doing}: {error!r}", error)) is not None:
-            raise failure from error
+            try:
+                raise failure from error
+            finally:
+                del failure  # else it and this frame would keep each other, and all that was to be sent, alive
 
 
 def _failure(message: str, error: BaseException) -> KafkaFailure | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -133,12 +133,13 @@ class Producer:
     # ---- one batch
 
     async def _append(self, doing: str, to: Partition, data: bytes, timeout_s: float) -> Produced:
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
         with failures(doing):
             try:
                 answer = await self._answered(to, data, deadline)
                 while answer.error in _NOT_THE_LEADER:
-                    await asyncio.sleep(LEADER_PAUSE_S)
+                    await asyncio.sleep(min(LEADER_PAUSE_S, deadline - clock()))
                     answer = await self._answered(to, data, deadline)
             except KafkaFailure as error:
                 raise KafkaFailure(f"{doing}: {error}") from error
@@ -153,6 +154,8 @@ class Producer:
             async with asyncio.timeout_at(deadline):
                 node = await self._leader(to)
         self._check()
+        if loop.time() >= deadline:
+            raise TimeoutError
         batch = _Batch(to, data, loop.create_future())
         late = loop.call_at(deadline, _fail, [batch], TimeoutError())  # a third of what asyncio.timeout costs
         self._waiting.setdefault(node, deque()).append(batch)
@@ -181,13 +184,25 @@ class Producer:
         """Request after request until nothing waits: one at a time, so that batches of a partition stay in order."""
         waiting, request = self._waiting[node], list[_Batch]()
         try:
-            while request := _next_request(waiting):
-                await self._request(node, request)
+            while waiting:
+                if await self._reached(node, waiting) and (request := _next_request(waiting)):
+                    await self._request(node, request)
         except asyncio.CancelledError:
             _fail([*request, *waiting], KafkaFailure("this client was closed meanwhile"))
             raise
         finally:
             del self._pumps[node], self._waiting[node]  # no await since nothing waited
+
+    async def _reached(self, node: int, waiting: deque[_Batch]) -> bool:
+        """Connect before anything is taken to be sent: what is given up meanwhile must not be."""
+        try:
+            await self._cluster.reach(node)
+        except Exception as error:  # noqa: BLE001 - a defect too: whoever waits must hear of it
+            _fail(waiting, error)
+            waiting.clear()
+            self._cluster.refresh_soon()
+            return False
+        return True
 
     async def _request(self, node: int, request: list[_Batch]) -> None:
         try:
@@ -223,7 +238,7 @@ def _next_request(waiting: deque[_Batch]) -> list[_Batch]:
     return [*taken.values()]
 
 
-def _fail(batches: Sequence[_Batch], error: Exception) -> None:
+def _fail(batches: Iterable[_Batch], error: Exception) -> None:
     for batch in batches:
         if not batch.answer.done():
             batch.answer.set_exception(error)

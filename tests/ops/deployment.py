@@ -106,9 +106,11 @@ def exported() -> dict[str, frozenset[str]]:
     ``_created`` and the parts of histograms are among them.
     """
     registry = CollectorRegistry()
-    made = [*vars(WorkerMetrics(registry)).values(), *vars(SinkMetrics(registry)).values()]
+    made = [*vars(WorkerMetrics(registry)).items(), *vars(SinkMetrics(registry)).items()]
     found: dict[str, frozenset[str]] = {}
-    for metric in made:
+    for name, metric in made:
+        if name.startswith("_"):  # what labels() gave, kept
+            continue
         assert isinstance(metric, MetricWrapperBase)
         if metric._labelnames:
             metric.labels(*("x" for _ in metric._labelnames))  # without a child there is no sample

@@ -138,6 +138,7 @@ async def test_a_look_that_is_not_answered_takes_nothing_back() -> None:
 
 async def test_records_end_the_waiting_of_whoever_wants_some() -> None:
     inputs = reader()
+    assert await asyncio.wait_for(inputs.take(10, wait_ms=20), 5) == []
     waiting = asyncio.create_task(inputs.take(10, wait_ms=60_000))
     await asyncio.sleep(0)
     inputs.hear(TRANSFERS, heard())

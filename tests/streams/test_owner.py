@@ -163,6 +163,15 @@ async def test_a_partition_that_was_given_back_tells_no_lag_any_more() -> None:
         assert not world.metrics.input_lag_seconds._metrics
 
 
+async def test_the_age_of_undecided_requests_is_not_told_before_it_is_known() -> None:
+    world = World()
+    world.send("alice", "open_account", currency="EUR")
+    async with Running(world) as owner:
+        await until(lambda: owner.status.held == "no_ruleset", "it is paused")
+        assert world.metrics.input_lag_records.labels("0")._value.get() == 1
+        assert not world.metrics.input_lag_seconds._metrics
+
+
 async def test_a_warm_owner_folds_what_another_appended_meanwhile_without_a_restore() -> None:
     world = await world_with("alice")
     async with Running(world) as first:

@@ -27,6 +27,14 @@ class Brokers:
         self.requests: list[tuple[int, Values, asyncio.Future[dict[Partition, Produced]]]] = []
         self.refreshed = 0
         self.closed = False
+        self.reachable = asyncio.Event()
+        self.reachable.set()
+        self.reached: KafkaFailure | None = None
+
+    async def reach(self, _node: int) -> None:
+        await self.reachable.wait()
+        if self.reached is not None:
+            raise self.reached
 
     def known_leader(self, place: Partition) -> int | None:
         return self.leaders.get(place)
@@ -192,6 +200,51 @@ async def test_what_nobody_waits_for_any_more_is_not_sent(brokers: Brokers) -> N
     brokers.answer(1)
     await wanted
     assert brokers.sent()[1] == (1, {ONE: [b"2"]})
+
+
+async def test_what_is_given_up_while_a_connection_is_made_is_not_sent(brokers: Brokers) -> None:
+    """Nothing of a block that was given up may be written later: a new lease is taken on that."""
+    producer = Producer("nowhere", "test")
+    brokers.reachable.clear()
+    late, cancelled = sending(producer, ONE, b"late", timeout_s=0.01), sending(producer, TWO, b"cancelled")
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    with pytest.raises(KafkaFailure, match="TimeoutError"):
+        await late
+    wanted = sending(producer, ONE, b"wanted")
+    await asyncio.sleep(0)
+    brokers.reachable.set()
+    await until(lambda: bool(brokers.requests), "what is still wanted")
+    brokers.answer(0)
+    await wanted
+    assert brokers.sent() == [(1, {ONE: [b"wanted"]})]
+
+
+async def test_a_broker_that_cannot_be_reached_fails_what_waits_for_it(brokers: Brokers) -> None:
+    producer = Producer("nowhere", "test")
+    brokers.reached = KafkaFailure("no connection")
+    sends = [sending(producer, ONE, b"a"), sending(producer, TWO, b"b")]
+    for send in sends:
+        with pytest.raises(KafkaFailure, match="no connection"):
+            await asyncio.wait_for(send, 5)
+    assert (brokers.requests, brokers.refreshed) == ([], 1)
+    brokers.reached = None
+    again = sending(producer, ONE, b"a")
+    await until(lambda: bool(brokers.requests), "it is reached")
+    brokers.answer(0)
+    await again
+
+
+async def test_nothing_is_sent_again_when_the_time_is_up(brokers: Brokers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.kafka.producers.LEADER_PAUSE_S", 60.0)
+    producer = Producer("nowhere", "test")
+    send = sending(producer, ONE, b"a", timeout_s=0.2)
+    await until(lambda: bool(brokers.requests), "it is under way")
+    brokers.answer(0, journal_0=NOT_LEADER)
+    with pytest.raises(KafkaFailure, match="TimeoutError"):
+        await asyncio.wait_for(send, 5)
+    await producer.close()
+    assert len(brokers.requests) == 1
 
 
 async def test_a_partition_without_a_leader_waits_for_one_until_its_time_is_up(brokers: Brokers) -> None:
