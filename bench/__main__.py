@@ -153,7 +153,7 @@ async def throughput(options: Options, stage: Stage, ledger: Ledger, faust: Faus
             try:
                 await _flooded(found, "faust", faust, options, f"t{number}")
             except (RuntimeError, TimeoutError) as error:
-                say(f"Faust failed, going on without it: {error}")
+                say(f"Faust failed, going on without it: {error!r}")
                 faust = None
     return found, plans
 
@@ -245,7 +245,7 @@ async def measure(options: Options, stage: Stage) -> dict[str, Any]:
             async with faust.running():
                 await upstream(faust.order(mode="fund"))
         except (RuntimeError, TimeoutError) as error:
-            say(f"Faust failed, going on without it: {error}")
+            say(f"Faust failed, going on without it: {error!r}")
             faust = None
     found, plans = await throughput(options, stage, ledger, faust)
     return {
