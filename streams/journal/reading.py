@@ -209,15 +209,15 @@ class Reader:
         Raises: JournalLoss, Corruption, TooOld; the position stays.
         """
         assert record.offset >= self.position.next_offset, f"{self.where}: offset {record.offset} was read already"
-        headers, now = self._headers(record), self.position
-        behind = now.behind(record, seq=now.seq, chain=now.chain, at=now.at)
+        headers = self._headers(record)
         verdict: Verdict
         match headers:
             case BlockHeaders():
-                verdict, behind = self._block(record, headers, behind)
+                verdict, behind = self._block(record, headers)
             case LeaseHeaders():
-                verdict, behind = self._lease(record, headers, behind)
+                verdict, behind = self._lease(record, headers)
             case GenesisHeaders():
+                behind = self._past(record)
                 if behind.last != self._genesis_hash:
                     raise Corruption(self.where, record.offset, "at most a copy of the genesis", "another genesis")
                 self.duplicates += 1
@@ -226,6 +226,11 @@ class Reader:
                 assert_never(headers)
         self.position = behind
         return verdict
+
+    def _past(self, record: LogRecord) -> Position:
+        """The position behind *record*, which adds no events."""
+        now = self.position
+        return now.behind(record, seq=now.seq, chain=now.chain, at=now.at)
 
     def _headers(self, record: LogRecord) -> RecordHeaders:
         if record.key is not None:
@@ -237,20 +242,19 @@ class Reader:
         except FramingError as error:
             raise Corruption(self.where, record.offset, error.expected, error.got) from error
 
-    def _lease(self, record: LogRecord, headers: LeaseHeaders, behind: Position) -> tuple[WonLease | Stale, Position]:
+    def _lease(self, record: LogRecord, headers: LeaseHeaders) -> tuple[WonLease | Stale, Position]:
+        behind = self._past(record)
         if headers.epoch <= self.position.epoch:  # the first of an epoch wins
             self.stale += 1
             return Stale(record.offset, headers), behind
         won = WonLease(record.offset, headers.epoch, headers.token, owner_of(record.value))
         return won, replace(behind, epoch=headers.epoch, token=headers.token, lease_seq=self.position.seq)
 
-    def _block(
-        self, record: LogRecord, headers: BlockHeaders, behind: Position
-    ) -> tuple[ValidBlock | Stale | Duplicate, Position]:
+    def _block(self, record: LogRecord, headers: BlockHeaders) -> tuple[ValidBlock | Stale | Duplicate, Position]:
         now = self.position
         if headers.epoch < now.epoch:
             self.stale += 1
-            return Stale(record.offset, headers), behind
+            return Stale(record.offset, headers), self._past(record)
         if headers.epoch > now.epoch:
             expected = f"a block of epoch {now.epoch} or lower (its lease is not in front of it)"
             raise Corruption(self.where, record.offset, expected, f"one of epoch {headers.epoch}")
@@ -265,7 +269,7 @@ class Reader:
             expected = f"a seq above {now.lease_seq}, where the lease of epoch {now.epoch} began"
             raise JournalLoss(self.where, record.offset, expected, f"seq {headers.seq}")
         self.duplicates += 1
-        return Duplicate(record.offset, headers), behind
+        return Duplicate(record.offset, headers), self._past(record)
 
     def _next(self, record: LogRecord, headers: BlockHeaders) -> tuple[ValidBlock, Position]:
         now, value = self.position, record.value or b""

@@ -106,7 +106,7 @@ class Isolation(enum.Enum):
     UNCOMMITTED = "read_uncommitted"
 
 
-class failures:  # noqa: N801 - reads as a clause; a generator with contextmanager costs three times as much
+class failures:  # noqa: N801 - reads as a clause; a generator with contextmanager costs four times as much
     """Turn what aiokafka and sockets raise into ``KafkaFailure``, saying what was being done."""
 
     __slots__ = ("_doing",)
