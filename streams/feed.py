@@ -13,9 +13,15 @@ from typing import Final, NamedTuple, Protocol
 
 from streams.kafka import FETCH_WAIT_MS, Fetched, Fetcher, Isolation, KafkaFailure, Partition, Record, Unreachable
 
-PACE_S: Final = 0.005
-"""At least this long between two looks: so what all partitions wait for comes together, their blocks travel to the
-journal in one request, and their outcomes in another. These requests, not decisions, are what small blocks cost."""
+AT_WORK_S: Final = 0.04
+"""How long a look waits for the takers that the last one gave something to work on. So what all partitions wait for
+comes together, their blocks travel to the journal in one request, and their outcomes in another: these requests, not
+decisions, are what small blocks cost, and the busier the machine, the fewer they become. Blocks that take longer, or a
+partition in trouble, hold up the others no longer than this (measured: docs/performance.md)."""
+
+PACE_S: Final = 0.002
+"""At least this long between two looks, whoever is at work: else every record of a partition that has not done with its
+block would have a fetch of its own."""
 
 
 class Heard(NamedTuple):
@@ -47,6 +53,7 @@ class Taker(Protocol):
 class Feed:
     """Reads places for their takers, ``read_committed``, each from its own offset, until they are removed.
 
+    It looks again when whoever waited and got something with the last look has done with it, at the latest after 40 ms.
     What cannot be read fails the taker that it belongs to; a broker that cannot be reached is asked again.
     """
 
@@ -56,6 +63,9 @@ class Feed:
         self._next: dict[Partition, int] = {}
         self._reading: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()  # there may be something to read again
+        self._waiting: set[Taker] = set()  # these have done with everything
+        self._at_work: set[Taker] = set()  # these waited until the last look
+        self._nobody_at_work = asyncio.Event()
         self._looked_at = self._told_at = 0.0  # by the loop's clock: the last look, the last that told everybody
 
     def add(self, taker: Taker, offsets: Mapping[Partition, int]) -> None:
@@ -69,8 +79,15 @@ class Feed:
     def remove(self, places: Collection[Partition]) -> None:
         """Read *places* no more: nothing is heard of them after this."""
         for place in places:
-            self._takers.pop(place, None)
+            if (taker := self._takers.pop(place, None)) is not None:
+                self._waiting.discard(taker)
+                self._has_done(taker)
             self._next.pop(place, None)
+
+    def waits(self, taker: Taker) -> None:
+        """*taker* has done with all that it heard, and waits for more."""
+        self._waiting.add(taker)
+        self._has_done(taker)
 
     def made_room(self) -> None:
         """A taker that had no room has some again."""
@@ -99,6 +116,7 @@ class Feed:
     async def _look(self) -> None:
         clock = asyncio.get_running_loop().time
         await asyncio.sleep(self._looked_at + PACE_S - clock())  # at once where that is past
+        await self._until_nobody_is_at_work()
         self._changed.clear()
         wanted = {place: self._next[place] for place, taker in self._takers.items() if taker.room(place)}
         if not wanted:
@@ -117,13 +135,33 @@ class Feed:
                 case Fetched() as got:
                     self._next[place] = got.next_offset
                     if everybody or got.next_offset != offset or got.stable_end > offset:  # the end is not reached
-                        heard = Heard(got.records, got.next_offset, got.stable_end, got.end, now_ms)
-                        self._takers[place].hear(place, heard)
+                        taker = self._takers[place]
+                        if got.records and taker in self._waiting:
+                            self._waiting.discard(taker)
+                            self._at_work.add(taker)
+                        taker.hear(place, Heard(got.records, got.next_offset, got.stable_end, got.end, now_ms))
                 case None | Unreachable():
                     if everybody:
                         self._takers[place].hear(place, Heard([], offset, None, None, None))
                 case KafkaFailure() as error:
                     self._fail(self._takers[place], error)
+
+    async def _until_nobody_is_at_work(self) -> None:
+        """Or for long enough: who has not come back by then is not waited for until they waited again."""
+        if not self._at_work:
+            return
+        self._nobody_at_work.clear()
+        enough = asyncio.get_running_loop().call_later(AT_WORK_S, self._nobody_at_work.set)
+        try:
+            await self._nobody_at_work.wait()
+        finally:
+            enough.cancel()
+        self._at_work.clear()
+
+    def _has_done(self, taker: Taker) -> None:
+        self._at_work.discard(taker)
+        if not self._at_work:
+            self._nobody_at_work.set()
 
     def _fail(self, taker: Taker, error: Exception) -> None:
         self.remove([place for place, other in self._takers.items() if other is taker])

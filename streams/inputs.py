@@ -144,6 +144,7 @@ class KafkaInputs:
         taken = self._take(limit)
         if not taken and self._failure is None:
             self._news.clear()
+            self._feed.waits(self)
             enough = asyncio.get_running_loop().call_later(wait_ms / 1000, self._news.set)
             try:
                 await self._news.wait()

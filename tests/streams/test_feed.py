@@ -268,3 +268,90 @@ async def test_it_is_told_at_once_that_there_is_more_than_an_answer_had_room_for
     assert (one.offsets, one.position) == ([], 0)
     broker.most = 1
     await until(lambda: one.offsets == [0], "it is read")
+
+
+async def test_the_next_look_waits_for_whoever_got_something_to_work_on(
+    broker: Broker, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes meanwhile then comes together, for all."""
+    monkeypatch.setattr("streams.feed.AT_WORK_S", 600)
+    one, other = Listener(), Listener()
+    feed.waits(one)
+    feed.waits(other)
+    feed.add(one, {A: 0})
+    feed.add(other, {B: 0})
+    broker.append(A)
+    await until(lambda: one.offsets == [0], "A is heard")
+    broker.append(A, 2)
+    broker.append(B)
+    await asyncio.sleep(0.05)  # many looks would fit
+    assert (one.offsets, other.offsets) == ([0], [])
+    feed.waits(one)
+    await until(lambda: (one.offsets, other.offsets) == ([0, 1, 2], [0]), "all that came meanwhile")
+    broker.append(A)
+    feed.waits(one)
+    await asyncio.sleep(0.05)
+    assert one.offsets == [0, 1, 2], "the other one is still at work"
+    feed.waits(other)
+    await until(lambda: one.offsets == [0, 1, 2, 3], "both have done")
+
+
+async def test_who_takes_too_long_holds_up_the_others_once(
+    broker: Broker, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = Listener(), Listener()
+    feed.waits(one)
+    feed.add(one, {A: 0})
+    feed.add(other, {B: 0})
+    broker.append(A)
+    await until(lambda: one.offsets == [0], "A is heard")
+    broker.append(B)
+    await until(lambda: other.offsets == [0], "B is heard though A has not done")
+    monkeypatch.setattr("streams.feed.AT_WORK_S", 600)
+    broker.append(A)
+    await until(lambda: one.offsets == [0, 1], "more of A is heard")
+    broker.append(B)
+    await until(lambda: other.offsets == [0, 1], "nobody waits for A any more")
+
+
+async def test_who_goes_away_is_not_waited_for(broker: Broker, feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.feed.AT_WORK_S", 600)
+    one, other = Listener(), Listener()
+    feed.waits(one)
+    feed.add(one, {A: 0})
+    feed.add(other, {B: 0})
+    broker.append(A)
+    await until(lambda: one.offsets == [0], "A is heard")
+    await until(lambda: feed._reading is not None and not feed._nobody_at_work.is_set(), "it is waited for")
+    feed.remove([A])
+    broker.append(B)
+    await until(lambda: other.offsets == [0], "B is heard")
+
+
+async def test_however_little_comes_with_each_there_are_not_many_looks(
+    broker: Broker, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.feed.PACE_S", 600)
+    one = Listener()
+    feed.add(one, {A: 0})
+    await until(lambda: one.heard == 1, "the first look")
+    broker.append(A)
+    await asyncio.sleep(0.05)  # many looks would fit
+    assert one.offsets == []
+
+
+async def test_who_comes_again_is_not_waited_for_before_it_waits(
+    broker: Broker, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition that is taken again must not hold up the others while it starts."""
+    monkeypatch.setattr("streams.feed.AT_WORK_S", 600)
+    one, other = Listener(), Listener()
+    feed.add(one, {A: 0})
+    feed.waits(one)
+    feed.remove([A])
+    feed.add(one, {A: 0})
+    feed.add(other, {B: 0})
+    broker.append(A)
+    await until(lambda: one.offsets == [0], "A is heard")
+    broker.append(B)
+    await until(lambda: other.offsets == [0], "B is heard though A does not wait yet")

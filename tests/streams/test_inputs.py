@@ -147,6 +147,20 @@ async def test_records_end_the_waiting_of_whoever_wants_some() -> None:
     assert [name for name, _ in await asyncio.wait_for(waiting, 5)] == ["requests"]
 
 
+async def test_the_feed_knows_whether_it_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the feed would look again while a block is under way, and most requests would have one of their own."""
+    inputs = reader()
+    waited: list[object] = []
+    monkeypatch.setattr(inputs._feed, "waits", waited.append)
+    inputs.hear(TRANSFERS, heard())
+    inputs.hear(REQUESTS, heard(*records("requests", 1, 2)))
+    assert len(await inputs.take(1, wait_ms=0)) == 1
+    assert len(await inputs.take(1, wait_ms=0)) == 1
+    assert waited == [], "something was left to work on"
+    assert await inputs.take(1, wait_ms=0) == []
+    assert waited == [inputs]
+
+
 async def test_a_failed_reader_says_so_and_a_lost_position_halts() -> None:
     inputs = reader()
     waiting = asyncio.create_task(inputs.take(10, wait_ms=60_000))
