@@ -7,6 +7,7 @@ a fetch of its own at moderate rates; here one fetch brings what all partitions 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Protocol
@@ -14,14 +15,13 @@ from typing import Final, NamedTuple, Protocol
 from streams.kafka import FETCH_WAIT_MS, Fetched, Fetcher, Isolation, KafkaFailure, Partition, Record, Unreachable
 
 AT_WORK_S: Final = 0.04
-"""How long a look waits for the takers that the last one gave something to work on. So what all partitions wait for
-comes together, their blocks travel to the journal in one request, and their outcomes in another: these requests, not
-decisions, are what small blocks cost, and the busier the machine, the fewer they become. Blocks that take longer, or a
-partition in trouble, hold up the others no longer than this (measured: docs/performance.md)."""
+"""How long a look waits for the takers that are at work. So what all partitions wait for comes together, their blocks
+travel to the journal in one request, and their outcomes in another: these requests, not decisions, are what small
+blocks cost. Long blocks, or a partition in trouble, hold up the others no longer than this."""
 
-PACE_S: Final = 0.002
-"""At least this long between two looks, whoever is at work: else every record of a partition that has not done with its
-block would have a fetch of its own."""
+PACE_S: Final = 0.005
+"""At least this long between two looks, whoever is at work: else every record of a partition that falls behind would
+have a fetch of its own."""
 
 
 class Heard(NamedTuple):
@@ -53,7 +53,8 @@ class Taker(Protocol):
 class Feed:
     """Reads places for their takers, ``read_committed``, each from its own offset, until they are removed.
 
-    It looks again when whoever waited and got something with the last look has done with it, at the latest after 40 ms.
+    A taker that waited, and got records, is at work until it waits again. Between two looks 5 ms pass, and up to 40 ms
+    more while somebody is at work.
     What cannot be read fails the taker that it belongs to; a broker that cannot be reached is asked again.
     """
 
@@ -63,10 +64,10 @@ class Feed:
         self._next: dict[Partition, int] = {}
         self._reading: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()  # there may be something to read again
-        self._waiting: set[Taker] = set()  # these have done with everything
-        self._at_work: set[Taker] = set()  # these waited until the last look
+        self._waiting: set[Taker] = set()
+        self._at_work: set[Taker] = set()
         self._nobody_at_work = asyncio.Event()
-        self._looked_at = self._told_at = 0.0  # by the loop's clock: the last look, the last that told everybody
+        self._looked_at = self._told_at = -math.inf  # by the loop's clock: the last look, the last that told everybody
 
     def add(self, taker: Taker, offsets: Mapping[Partition, int]) -> None:
         """Read the places *offsets* for *taker*, beginning with the next look, which may be 0.1 s away."""
@@ -81,13 +82,13 @@ class Feed:
         for place in places:
             if (taker := self._takers.pop(place, None)) is not None:
                 self._waiting.discard(taker)
-                self._has_done(taker)
+                self._not_at_work(taker)
             self._next.pop(place, None)
 
     def waits(self, taker: Taker) -> None:
         """*taker* has done with all that it heard, and waits for more."""
         self._waiting.add(taker)
-        self._has_done(taker)
+        self._not_at_work(taker)
 
     def made_room(self) -> None:
         """A taker that had no room has some again."""
@@ -147,7 +148,7 @@ class Feed:
                     self._fail(self._takers[place], error)
 
     async def _until_nobody_is_at_work(self) -> None:
-        """Or for long enough: who has not come back by then is not waited for until they waited again."""
+        """Or for long enough: who is at work then is not waited for until they waited again."""
         if not self._at_work:
             return
         self._nobody_at_work.clear()
@@ -158,7 +159,7 @@ class Feed:
             enough.cancel()
         self._at_work.clear()
 
-    def _has_done(self, taker: Taker) -> None:
+    def _not_at_work(self, taker: Taker) -> None:
         self._at_work.discard(taker)
         if not self._at_work:
             self._nobody_at_work.set()

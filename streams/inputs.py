@@ -190,9 +190,9 @@ class KafkaInputs:
         if heard.answered_ms is not None:
             self._answered_ms[place] = heard.answered_ms
         self._silent.pop(place, None)
+        if heard.stable_end is not None:
+            heads.ended(name, heard.position >= heard.stable_end)
         if heads.empty(name):
-            if heard.stable_end is not None:
-                heads.ended(name, heard.position >= heard.stable_end)
             silent_s = (_now_ms() - self._answered_ms.get(place, self._started_ms)) / 1000
             if silent_s > SILENT_AFTER_S:
                 self._silent[place] = f"{place}: expected an answer to a fetch, got none for {silent_s:.0f} s"

@@ -26,6 +26,10 @@ RETRY_S: Final = 0.1
 LEADER_WITHIN_S: Final = 5.0
 """How long a partition that nobody leads, as right after its creation, is asked for its ends again."""
 
+TOGETHER_S: Final = 0.002
+"""How long the answers of other brokers are waited for behind the first one, so that they come with the same fetch:
+brokers that all have something answer about as fast as each other."""
+
 LATE_S: Final = 0.1
 """How much longer than the brokers were told to wait an answer is waited for."""
 
@@ -92,7 +96,11 @@ class Fetcher:
                         self._ask(node, places, wait_ms), name=f"fetch from {node}"
                     )
             if self._asking:
-                await asyncio.wait(self._asking.values(), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+                done, others = await asyncio.wait(
+                    self._asking.values(), timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if done and others:
+                    await asyncio.wait(others, timeout=TOGETHER_S)
             else:
                 await asyncio.sleep(min(left_s, RETRY_S))
             for node in [node for node, asking in self._asking.items() if asking.done()]:

@@ -289,6 +289,7 @@ async def test_the_next_look_waits_for_whoever_got_something_to_work_on(
     feed.waits(one)
     await until(lambda: (one.offsets, other.offsets) == ([0, 1, 2], [0]), "all that came meanwhile")
     broker.append(A)
+    await asyncio.sleep(0.05)
     feed.waits(one)
     await asyncio.sleep(0.05)
     assert one.offsets == [0, 1, 2], "the other one is still at work"

@@ -176,3 +176,14 @@ async def test_a_failed_reader_says_so_and_a_lost_position_halts() -> None:
     with pytest.raises(Halt) as halted:
         await inputs.take(10, wait_ms=0)
     assert halted.value.topic == "t.transfers[0]"
+
+
+async def test_behind_the_last_transfer_requests_go_on_at_once() -> None:
+    """A look that brought records, and came to the end, tells the end too; else they wait for one that brings none."""
+    inputs = reader()
+    inputs.hear(TRANSFERS, heard(*records("transfers", 1), stable_end=1))
+    inputs.hear(REQUESTS, heard(*records("requests", 2), stable_end=1))
+    assert [name for name, _ in await inputs.take(10, wait_ms=0)] == ["transfers", "requests"]
+    inputs.hear(TRANSFERS, heard(*records("transfers", 3), stable_end=2))
+    inputs.hear(REQUESTS, heard(*records("requests", 4), stable_end=1))
+    assert [name for name, _ in await inputs.take(10, wait_ms=0)] == ["transfers"], "one more transfer is known of"

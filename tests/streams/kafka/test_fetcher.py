@@ -138,6 +138,18 @@ async def test_a_broker_that_is_slow_does_not_hold_up_the_others_and_is_answered
     assert [node for node, _ in brokers.asked] == [1, 2, 1]  # never two at a time to one broker
 
 
+async def test_brokers_that_answer_soon_after_each_other_come_together(
+    brokers: Brokers, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else their partitions would take turns, and each request would wait for blocks of the others."""
+    monkeypatch.setattr(module, "TOGETHER_S", 600)
+    fetching = asyncio.create_task(fetcher.fetch({ONE: 0, OTHER: 0}, 60_000))
+    await brokers.answer(0, p0=FetchedBytes(0, 1, 1, [], batch(b"a")))
+    await asyncio.sleep(0.01)
+    await brokers.answer(1, p2=FetchedBytes(0, 1, 1, [], batch(b"b")))
+    assert {*(await asyncio.wait_for(fetching, 5))} == {ONE, OTHER}
+
+
 async def test_an_answer_for_another_offset_than_is_wanted_now_is_dropped(brokers: Brokers, fetcher: Fetcher) -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(fetcher.fetch({ONE: 0}, 60_000), 0.01)
