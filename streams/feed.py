@@ -19,7 +19,7 @@ AT_WORK_S: Final = 0.04
 travel to the journal in one request, and their outcomes in another: these requests, not decisions, are what small
 blocks cost. Long blocks, or a partition in trouble, hold up the others no longer than this."""
 
-PACE_S: Final = 0.005
+PACE_S: Final = 0.002
 """At least this long between two looks, whoever is at work: else every record of a partition that falls behind would
 have a fetch of its own."""
 
@@ -53,7 +53,7 @@ class Taker(Protocol):
 class Feed:
     """Reads places for their takers, ``read_committed``, each from its own offset, until they are removed.
 
-    A taker that waited, and got records, is at work until it waits again. Between two looks 5 ms pass, and up to 40 ms
+    A taker that waited, and got records, is at work until it waits again. Between two looks 2 ms pass, and up to 40 ms
     more while somebody is at work.
     What cannot be read fails the taker that it belongs to; a broker that cannot be reached is asked again.
     """
