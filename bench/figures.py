@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from statistics import median
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
+
+MOST_STOLEN_PERCENT: Final = 2.0
+"""Of the CPU, by the host of a virtual machine: latencies measured while it took more say more about the host."""
 
 
 class Spread(NamedTuple):
@@ -30,6 +33,16 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
 def percentile(values: Sequence[int], share: float) -> int:
     """The smallest of the sorted *values* that is not below *share* of them (nearest rank); at least one value."""
     return values[max(0, ceil(share * len(values)) - 1)]
+
+
+def undisturbed(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of *runs* in which the host took at most 2 % of the CPU."""
+    return [run for run in runs if run["stolen_percent"] <= MOST_STOLEN_PERCENT]
+
+
+def counted(runs: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The undisturbed ones; all if there is none."""
+    return undisturbed(runs) or runs
 
 
 class Sent(NamedTuple):

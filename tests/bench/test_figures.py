@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from bench.figures import Sent, joined, per_transaction_us, percentile, ratios, spread
+from bench.figures import Sent, counted, joined, per_transaction_us, percentile, ratios, spread, undisturbed
 from bench.usage import Machine
 
 
@@ -51,3 +51,11 @@ def test_what_the_host_took_away_is_told_in_percent_of_what_all_cores_could_do(m
     times = [Times(10.0, 10.0, 1.0), Times(14.0, 12.0, 3.0)]
     monkeypatch.setattr("psutil.cpu_times", lambda: times.pop(0))
     assert Machine.now().stolen_percent() == 25.0
+
+
+def test_runs_that_the_host_disturbed_do_not_count_where_others_are() -> None:
+    calm, edge, stormy = ({"stolen_percent": stolen} for stolen in (0.0, 2.0, 2.1))
+    assert undisturbed([stormy, calm, edge]) == [calm, edge]
+    assert counted([stormy, calm, edge]) == [calm, edge]
+    assert undisturbed([stormy, stormy]) == []
+    assert counted([stormy, stormy]) == [stormy, stormy]
