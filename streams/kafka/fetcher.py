@@ -79,11 +79,12 @@ class Fetcher:
         self._resting: dict[Partition, float] = {}  # until when, by the loop's clock, it is not asked for
 
     async def fetch(self, offsets: Mapping[Partition, int], wait_ms: int) -> dict[Partition, Fetched | KafkaFailure]:
-        """What the first brokers to answer have behind *offsets*; they wait up to *wait_ms* for something to come.
+        """What the first broker to answer has behind *offsets*, and those that answer within 2 ms of it.
 
-        Partitions of other brokers are missing in the answer; their fetches go on and are answered by a later call. So
-        is a partition that nobody asked for yet when the fetch that is under way to its broker began. Nothing is said
-        if no broker answers. A failure of one partition is its value: Unreachable passes; OffsetOutOfRange, and a
+        They wait up to *wait_ms* for something to come. Partitions of other brokers are missing in the answer; their
+        fetches go on and are answered by a later call. So is a partition that nobody asked for yet when the fetch that
+        is under way to its broker began. Nothing is said if no broker answers. A failure of one partition is its value:
+        Unreachable passes; OffsetOutOfRange, and a
         KafkaFailure for what cannot be read, do not.
         """
         clock = asyncio.get_running_loop().time

@@ -270,6 +270,17 @@ async def test_it_is_told_at_once_that_there_is_more_than_an_answer_had_room_for
     await until(lambda: one.offsets == [0], "it is read")
 
 
+async def at_work(broker: Broker, feed: Feed) -> tuple[Listener, Listener]:
+    """A taker of A that waited and got a record, and one of B that has none yet."""
+    one, other = Listener(), Listener()
+    feed.waits(one)
+    feed.add(one, {A: 0})
+    feed.add(other, {B: 0})
+    broker.append(A)
+    await until(lambda: one.offsets == [0], "A is heard")
+    return one, other
+
+
 async def test_the_next_look_waits_for_whoever_got_something_to_work_on(
     broker: Broker, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,12 +311,7 @@ async def test_the_next_look_waits_for_whoever_got_something_to_work_on(
 async def test_who_takes_too_long_holds_up_the_others_once(
     broker: Broker, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, other = Listener(), Listener()
-    feed.waits(one)
-    feed.add(one, {A: 0})
-    feed.add(other, {B: 0})
-    broker.append(A)
-    await until(lambda: one.offsets == [0], "A is heard")
+    one, other = await at_work(broker, feed)
     broker.append(B)
     await until(lambda: other.offsets == [0], "B is heard though A has not done")
     monkeypatch.setattr("streams.feed.AT_WORK_S", 600)
@@ -317,13 +323,8 @@ async def test_who_takes_too_long_holds_up_the_others_once(
 
 async def test_who_goes_away_is_not_waited_for(broker: Broker, feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.feed.AT_WORK_S", 600)
-    one, other = Listener(), Listener()
-    feed.waits(one)
-    feed.add(one, {A: 0})
-    feed.add(other, {B: 0})
-    broker.append(A)
-    await until(lambda: one.offsets == [0], "A is heard")
-    await until(lambda: feed._reading is not None and not feed._nobody_at_work.is_set(), "it is waited for")
+    _, other = await at_work(broker, feed)
+    assert len(feed._at_work) == 1
     feed.remove([A])
     broker.append(B)
     await until(lambda: other.offsets == [0], "B is heard")
